@@ -28,8 +28,12 @@ check: $(INSTALLED_DEV) ## lint and types
 bench: $(INSTALLED_DEV) ## time training, asking and scoring on this machine
 	$(BIN)/python benchmarks/speed.py
 
-builtin: $(INSTALLED) ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
+builtin: runs/builtin/completions.jsonl ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
 	$(BIN)/latentqa train --config src/latentqa/builtin/train.yaml
+
+runs/builtin/completions.jsonl: $(INSTALLED)
+	mkdir -p $(@D)
+	$(BIN)/latentqa data complete $$LATENTQA_DATA/latentqa/train --out $@ --limit 1280 --max-new-tokens 40
 
 docs: $(INSTALLED_DEV) ## write docs/cli.md from the commands' own help
 	$(BIN)/python -m typer latentqa.cli.main utils docs --name latentqa --output docs/cli.md
@@ -45,5 +49,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) --editable '.[dev]'
+	$(PIP) --editable '.[dev,bench]'
 	touch $@

@@ -468,9 +468,7 @@ def _command(*arguments: str) -> list[str]:
 
 def _peak_memory(arguments: Sequence[str]) -> float:
     """Peak resident memory of a command, in 10⁹ bytes."""
-    process = subprocess.Popen(
-        _command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(_command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"`latentqa {' '.join(arguments)}` failed. Run it by hand to see why.")

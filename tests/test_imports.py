@@ -39,7 +39,7 @@ for tier in TIERS:
     ALLOWED.update(dict.fromkeys(tier, below))
 ALLOWED["decoder"] = ALLOWED["decoder"] | {"data"}  # evaluation reads items; data knows nothing of decoders
 
-PACKAGE_NAMES = {"yaml": "pyyaml", "pydantic_core": "pydantic"}
+PACKAGE_NAMES = {"yaml": "pyyaml", "pydantic_core": "pydantic", "sklearn": "scikit_learn"}
 WITHOUT_TORCH = ("cli", "data", "server", "errors", "types", "reader")
 """Rooms that touch no tensors: what they import at their top holds neither torch nor what needs it."""
 

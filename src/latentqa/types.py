@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypedDict
 
@@ -17,7 +17,7 @@ class Message(TypedDict):
     content: str
 
 
-Dialog = Sequence[Message]
+Dialog = Sequence[Message | Mapping[str, str]]
 Verdict = Literal["supported", "not sure"]
 
 

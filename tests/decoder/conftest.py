@@ -14,7 +14,7 @@ from latentqa.activations import WriteSite
 from latentqa.data import plain_dialogs
 from latentqa.decoder import Card, Decoder, PromptCard, References, Target, Wiring, make_references
 from latentqa.decoder.card import template_hash
-from latentqa.decoder.forward import Slot
+from latentqa.decoder.wiring import Slot
 from latentqa.dialogs import decoder_prompt
 from latentqa.models import (
     LoadedModel,

@@ -12,7 +12,6 @@ import torch
 from latentqa.decoder import Calibration, Decoder, Target, calibrate, make_references, score
 from latentqa.decoder.forward import Row
 from latentqa.decoder.generate import Sampling, generate
-from latentqa.decoder.references import slot_of
 from latentqa.errors import ActivationError, ConfigError, LayerError, QuestionError
 from latentqa.models import find_blocks
 from latentqa.reader import Reader
@@ -66,7 +65,7 @@ def test_the_support_of_an_answer_is_that_of_scoring_it(
     pair = (activation, "Who are you?")
     answer = decoder.ask(*pair, max_new_tokens=4, reference=reference)
     with decoder.wiring.active():
-        slots = [slot_of(activation.vectors)]
+        slots = [decoder.wiring.slot(activation.vectors)]
         (generated,) = generate(decoder.wiring, slots, [Row(0, pair[1])], Sampling(max_new_tokens=4))
     assert generated.logprobs == list(answer.token_logprobs) and len(generated.token_ids) == 4
     said = tuple(generated.token_ids)

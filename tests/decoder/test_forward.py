@@ -10,7 +10,8 @@ from torch import Tensor
 
 from latentqa.activations import WriteSite
 from latentqa.decoder import Wiring
-from latentqa.decoder.forward import Row, Slot, answer_logprobs, mean_per_row
+from latentqa.decoder.forward import Row, answer_logprobs, mean_per_row
+from latentqa.decoder.wiring import Slot
 from latentqa.dialogs import match_positions
 from latentqa.errors import ActivationError, ContextLengthError
 from latentqa.models import adapter_parameters, enable_checkpointing, tiny_model

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from latentqa.decoder import Wiring
-from latentqa.decoder.forward import Row, Slot, answer_logprobs, encode
+from latentqa.decoder.forward import Row, answer_logprobs, encode
 from latentqa.decoder.generate import Generated, Sampling, cut_at_stop, generate, stream
+from latentqa.decoder.wiring import Slot
 from latentqa.models.head import logits
 from tests.decoder.conftest import ARCHITECTURES, QUESTIONS, make_slots, make_wiring
 

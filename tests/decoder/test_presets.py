@@ -13,7 +13,6 @@ from peft import LoraConfig
 from latentqa.decoder import Decoder, Target, default_target, load_decoder
 from latentqa.decoder.forward import Row, encode
 from latentqa.decoder.presets import PRESETS, preset_card
-from latentqa.decoder.references import slot_of
 from latentqa.errors import CardError, LayerError, ModelNotFoundError
 from latentqa.models import (
     LoadedModel,
@@ -146,7 +145,7 @@ def test_their_vectors_are_written_at_the_norm_that_they_say(adapter: Path, tmp_
     blocks = target.model.get_decoder().layers
     handle = blocks[0].register_forward_pre_hook(keep)
     with decoder.wiring.active():
-        encode(decoder.wiring, [slot_of(activation.vectors)], [Row(0, QUESTION)])
+        encode(decoder.wiring, [decoder.wiring.slot(activation.vectors)], [Row(0, QUESTION)])
     handle.remove()
     vector = written[0][0, -1]
     torch.testing.assert_close(vector.norm(), torch.tensor(150.0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 
 from latentqa.data import plain_dialogs
 from latentqa.decoder import References, Target, make_references
-from latentqa.decoder.references import N_SHUFFLED, slot_of
-from latentqa.errors import ActivationError, CardError, ConfigError
+from latentqa.decoder.references import N_SHUFFLED, some_vectors
+from latentqa.errors import CardError, ConfigError
 from latentqa.models import load_model, tiny_model, tiny_tokenizer
 from latentqa.types import Activation
 from tests.decoder.conftest import DIALOG, ordinary_references
@@ -26,19 +27,6 @@ def numbered(n_layers: int, n_tokens: int) -> torch.Tensor:
     return torch.stack(grid, dim=-1).float()
 
 
-def test_several_layers_are_laid_out_token_by_token() -> None:
-    slot = slot_of(numbered(2, 3), (5, 6, 9))
-    assert slot.vectors is not None
-    assert slot.vectors.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [0, 2], [1, 2]]
-    assert (slot.n, slot.positions) == (6, (5, 5, 6, 6, 9, 9))
-
-
-@pytest.mark.parametrize("shape", [(2, 3), (1, 0, 4)])
-def test_vectors_without_tokens_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ActivationError, match=r"\[L, T, D\] with at least one token; got"):
-        slot_of(torch.zeros(shape))
-
-
 def test_the_mean_leaves_out_the_first_token_of_a_dialog() -> None:
     sink = torch.full((1, 1, 4), 1000.0)
     rest = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -52,43 +40,51 @@ def test_each_span_kind_has_its_own_mean_and_another_span_takes_the_first() -> N
     references = make_references([activation(torch.ones(1, 2, 4)), activation(torch.zeros(1, 3, 4), "all")])
 
     def mean_of(span: str) -> float:
-        (slot,) = references.slots("mean", activation(torch.zeros(1, 6, 4), span))
-        assert slot.vectors is not None and slot.vectors.shape == (6, 4)
-        return float(slot.vectors.float().mean())
+        (vectors,) = references.stand_ins("mean", activation(torch.zeros(1, 6, 4), span))
+        assert vectors is not None and vectors.shape == (1, 6, 4)
+        return float(vectors.float().mean())
 
     assert mean_of("stimulus") == 1.0 == mean_of("last:8")
     assert mean_of("all") == 0.0
 
 
-def test_the_mean_is_repeated_to_the_length_and_stands_where_the_activation_stood() -> None:
+def test_the_mean_is_repeated_to_the_length() -> None:
     references = make_references([activation(numbered(2, 3))])
-    (slot,) = references.slots("mean", activation(torch.zeros(2, 4, 2), first=9))
-    assert slot.vectors is not None
-    assert slot.vectors.tolist() == [[0, 1], [1, 1]] * 4
-    assert slot.positions == (9, 9, 10, 10, 11, 11, 12, 12)
+    (vectors,) = references.stand_ins("mean", activation(torch.zeros(2, 4, 2), first=9))
+    assert vectors is not None
+    assert vectors.tolist() == [[[0, 1]] * 4, [[1, 1]] * 4]
 
 
 def test_shuffled_are_other_dialogs_at_their_own_length() -> None:
     group = [activation(torch.full((1, n, 2), float(n))) for n in range(1, 20)]
     references = make_references(group, seed=1)
-    slots = references.slots("shuffled", activation(torch.zeros(1, 3, 2)))
-    assert len(slots) == N_SHUFFLED == len({slot.n for slot in slots})
-    assert all(slot.vectors is not None and float(slot.vectors[0, 0]) == slot.n for slot in slots)
+    found = references.stand_ins("shuffled", activation(torch.zeros(1, 3, 2)))
+    lengths = [vectors.shape[1] for vectors in found if vectors is not None]
+    assert len(lengths) == N_SHUFFLED == len(set(lengths))
+    assert all(float(vectors[0, 0, 0]) == vectors.shape[1] for vectors in found if vectors is not None)
     again, other = make_references(group, seed=1), make_references(group, seed=2)
-    lengths = [[v.shape[1] for v in made.shuffled["stimulus"]] for made in (references, again, other)]
-    assert lengths[0] == lengths[1] != lengths[2]
+    assert lengths == [v.shape[1] for v in again.shuffled["stimulus"]]
+    assert lengths != [v.shape[1] for v in other.shuffled["stimulus"]]
+
+
+def test_ordinary_dialogs_are_kept_beside_the_others(tmp_path: Path) -> None:
+    group = [activation(torch.full((1, n, 2), float(n))) for n in range(1, 6)]
+    ordinary = {"stimulus": some_vectors(group, 3, seed=4)}
+    replace(make_references(group), ordinary=ordinary).save(tmp_path)
+    found = References.load(tmp_path).stand_ins("ordinary", activation(torch.zeros(1, 3, 2)))
+    assert len(found) == 3
+    assert all(torch.equal(a, b) for a, b in zip(found, ordinary["stimulus"], strict=True) if a is not None)
 
 
 def test_none_leaves_the_placeholders_unwritten() -> None:
-    (slot,) = References(mean={}).slots("none", activation(torch.zeros(2, 3, 4)))
-    assert slot.vectors is None and slot.n == 6
+    assert References(mean={}).stand_ins("none", activation(torch.zeros(2, 3, 4))) == [None]
 
 
 def test_a_reference_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match='no mean reference activations. Use reference="none"'):
-        References(mean={}).slots("mean", activation(torch.zeros(1, 3, 4)))
+        References(mean={}).stand_ins("mean", activation(torch.zeros(1, 3, 4)))
     with pytest.raises(ConfigError, match='"median" does not exist. Use mean, shuffled, none'):
-        References(mean={}).slots("median", activation(torch.zeros(1, 3, 4)))
+        References(mean={}).stand_ins("median", activation(torch.zeros(1, 3, 4)))
 
 
 def test_one_layer_of_several() -> None:

@@ -13,6 +13,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from latentqa.models import find_blocks
+from latentqa.training.sharding import fill, whole
+from latentqa.training.trainer import trained_parameters
 from tests.training.conftest import in_groups, make_entries, make_module
 from tests.training.test_loss import CONTRAST
 
@@ -34,8 +36,12 @@ def main(path: str) -> None:
         for name, parameter in module.named_parameters()
         if parameter.grad is not None
     }
+    parameters = trained_parameters(module)
+    before = {name: whole(parameter) for name, parameter in parameters.items()}
+    fill(parameters, {name: value + 1.0 for name, value in before.items()})
+    after = {name: whole(parameter) for name, parameter in parameters.items()}
     if rank == 0:
-        torch.save({"loss": total, "gradients": gradients}, path)
+        torch.save({"loss": total, "gradients": gradients, "before": before, "after": after}, path)
     dist.destroy_process_group()
 
 

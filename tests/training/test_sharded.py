@@ -18,6 +18,11 @@ def test_fully_sharded_gives_the_same_loss_and_gradients(tmp_path: Path) -> None
     worker = REPOSITORY / "tests" / "training" / "sharded_worker.py"
     torchrun(str(worker), str(tmp_path / "found.pt"))
     found = torch.load(tmp_path / "found.pt", weights_only=True)
+    own = {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    assert set(found["before"]) == set(own)
+    for name, value in own.items():  # gathered to be saved, and scattered to go on
+        assert torch.equal(found["before"][name], value)
+        assert torch.equal(found["after"][name], value + 1.0)
     torch.testing.assert_close(found["loss"], losses["loss"].detach(), rtol=1e-4, atol=1e-4)
     assert set(found["gradients"]) == set(expected)
     for name, gradient in expected.items():

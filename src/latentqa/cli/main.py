@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from latentqa.cli.ask import ask
+from latentqa.cli.bench import bench
 from latentqa.cli.calibrate import calibrate
 from latentqa.cli.data import data
 from latentqa.cli.evaluate import evaluate
@@ -89,6 +90,7 @@ app.command()(evaluate)
 app.command()(train)
 app.command()(calibrate)
 app.add_typer(data, name="data")
+app.add_typer(bench, name="bench")
 app.command()(info)
 
 

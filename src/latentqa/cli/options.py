@@ -58,9 +58,7 @@ TargetName = Annotated[
         metavar="NAME",
     ),
 ]
-PresetName = Annotated[
-    Preset | None, typer.Option("--preset", help="How a decoder without a card is wired.")
-]
+PresetName = Annotated[Preset | None, typer.Option("--preset", help="How a decoder without a card is wired.")]
 ReadLayers = Annotated[
     list[int] | None,
     typer.Option(

@@ -8,12 +8,13 @@ from dataclasses import replace
 from latentqa.data import STOCK_PERSONA_QUESTIONS, calibration_dialogs
 from latentqa.decoder.card import Calibration
 from latentqa.decoder.decoder import Decoder
-from latentqa.decoder.references import mean_vector
+from latentqa.decoder.references import some_vectors
 from latentqa.errors import ConfigError
 from latentqa.types import Dialog
 
 THRESHOLD = 95.0
 JUDGED_BY = "ordinary"
+N_ORDINARY = 2
 TYPICAL = 0.99  # quantile of ordinary dialogs' foreign energy that still counts as the target's own
 MARGIN = 1.1
 
@@ -32,8 +33,8 @@ def calibrate(
 
     A generated answer was picked to maximise the first term of its support, so its raw support is biased
     upwards (0.22 nats where there is nothing to find, in trials); its place among answers on ordinary dialogs
-    is not. The support that is judged compares with the mean vector of the ordinary dialogs, on which
-    "nothing special" is the likely answer, so that what is said of every ordinary dialog has none.
+    is not. The support that is judged compares with a few ordinary dialogs, on which "nothing special" is the
+    likely answer, so that what is said of every ordinary dialog has none.
 
     Args:
         decoder: with its target; its card and references are replaced.
@@ -49,7 +50,7 @@ def calibrate(
     chosen = (calibration_dialogs(seed) if dialogs is None else dialogs)[:n_dialogs]
     readings = [decoder.target.reading(dialog, decoder.card.span) for dialog in chosen]
     activations = decoder.target.read_many(readings, decoder.card.default_layers)
-    ordinary = {decoder.card.span: mean_vector(activations)}
+    ordinary = {decoder.card.span: some_vectors(activations, N_ORDINARY, seed=seed)}
     decoder.references = replace(decoder.references, ordinary=ordinary)
     pairs = [(activation, questions[i % len(questions)]) for i, activation in enumerate(activations)]
     answers = decoder.ask_many(

@@ -44,6 +44,22 @@ class PromptCard(BaseModel):
     shift_positions: bool = False
 
 
+class MappingCard(BaseModel):
+    """How activations are mapped before they are written; the map itself is `mapping.safetensors`.
+
+    Attributes:
+        ridge: penalty of the regression that made it.
+        gain: factor on what it predicts.
+        dialogs: how many it was fitted on.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ridge: float
+    gain: float
+    dialogs: int
+
+
 class Calibration(BaseModel):
     """What makes a generated answer `supported`.
 
@@ -86,6 +102,7 @@ class Card(BaseModel):
         write_site: where the vectors are written, `embed` or `block:k`.
         injection: how, `replace`, `add` or `norm_add`.
         scale: None, a number, `placeholder` (the norm of the state written over), or a norm (`norm:150`).
+        mapping: what vectors pass through before they are written; None writes them as they are.
         span: the span that is read unless another is asked for.
         spans: all spans that it was trained on.
         prompt: the decoder prompt.
@@ -113,6 +130,7 @@ class Card(BaseModel):
     write_site: str
     injection: Literal["replace", "add", "norm_add"]
     scale: float | Annotated[str, Field(pattern=SCALE)] | None = None
+    mapping: MappingCard | None = None
     span: str = "stimulus"
     spans: tuple[str, ...] = ("stimulus",)
     prompt: PromptCard

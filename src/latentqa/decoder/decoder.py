@@ -13,12 +13,12 @@ import torch
 
 from latentqa.activations.checks import check_finite
 from latentqa.decoder.card import Card
-from latentqa.decoder.forward import Row, Slot
+from latentqa.decoder.forward import Row
 from latentqa.decoder.generate import Generated, Sampling, cut_at_stop, generate, stream
-from latentqa.decoder.references import References, slot_of
+from latentqa.decoder.references import References
 from latentqa.decoder.score import mean_scores
 from latentqa.decoder.target import Target
-from latentqa.decoder.wiring import Wiring
+from latentqa.decoder.wiring import Slot, Wiring
 from latentqa.errors import ActivationError, ConfigError, LayerError, QuestionError
 from latentqa.models import remove_adapter, save_adapter
 from latentqa.types import Activation, Answer, Query, Score, Verdict
@@ -146,7 +146,7 @@ class Decoder:
             rows = [Row(0, question)]
             for answers in stream(
                 self.wiring,
-                [slot_of(activation.vectors, activation.positions)],
+                [self.wiring.slot(activation.vectors, activation.positions)],
                 rows,
                 Sampling(max_new_tokens),
             ):
@@ -270,6 +270,8 @@ class Decoder:
         else:
             self.wiring.model.save_pretrained(folder)
             self.wiring.prompt.tokenizer.save_pretrained(folder)
+        if self.wiring.mapping is not None:
+            self.wiring.mapping.save(folder)
         self.references.save(folder)
         self.card.save(folder)
 
@@ -297,7 +299,7 @@ class Decoder:
         for activation, _ in batch:
             if id(activation) not in place:
                 place[id(activation)] = len(slots)
-                slots.append(slot_of(activation.vectors, activation.positions))
+                slots.append(self.wiring.slot(activation.vectors, activation.positions))
         rows = [Row(place[id(activation)], question) for activation, question in batch]
         with self.wiring.active():
             generated = generate(self.wiring, slots, rows, sampling)
@@ -371,8 +373,16 @@ class Decoder:
 
     def _slots(self, activation: Activation, reference: str | None) -> list[Slot]:
         if reference is None:
-            return [slot_of(activation.vectors, activation.positions)]
-        return self._references_of(activation).slots(reference, activation)
+            return [self.wiring.slot(activation.vectors, activation.positions)]
+        n_layers, n_tokens, _ = activation.vectors.shape
+        slots = []
+        for vectors in self._references_of(activation).stand_ins(reference, activation):
+            if vectors is None:
+                slots.append(self.wiring.empty_slot(n_layers, n_tokens))
+            else:
+                like = vectors.shape[1] == n_tokens
+                slots.append(self.wiring.slot(vectors, activation.positions if like else None))
+        return slots
 
     def _references_of(self, activation: Activation) -> References:
         if not self.card.sampled_layer:
@@ -383,6 +393,8 @@ class Decoder:
         """What a score depends on besides question and answer: references fit any of like shape."""
         if reference is None:
             return (id(activation),)
+        if reference in ("shuffled", "ordinary"):  # other dialogs, at their own length
+            return reference, activation.span, activation.layers
         positions = activation.positions if self.wiring.shift_positions else ()
         return reference, activation.span, activation.layers, activation.vectors.shape[1], positions
 
@@ -399,10 +411,10 @@ class Decoder:
                 f"The activation holds read layers {list(activation.layers)}, but decoder {self.name} reads "
                 f"{list(self.card.read_layers)}. Read with target.read(dialog, layers=decoder.read_layers)."
             )
-        if activation.vectors.shape[-1] != self.card.hidden_size:
+        if activation.vectors.shape[-1] != self.wiring.width:
             raise ActivationError(
                 f"The activation has {activation.vectors.shape[-1]} dimensions, but decoder {self.name} "
-                f"takes {self.card.hidden_size}. Read the model that it was trained for: "
+                f"takes {self.wiring.width}. Read the model that it was trained for: "
                 f"{self.card.target_model}."
             )
         check_finite(activation.vectors, f"The activation of span {activation.span}")

@@ -279,7 +279,8 @@ def _training_controls(folder: Path) -> list[str]:
 def _near_copy_labels(examples: Sequence[Example], training_controls: Sequence[str]) -> set[str] | None:
     if not training_controls:
         return None
-    found = near_copies([_control(example) for example in examples], training_controls, NEAR_COPY)
+    controls = [_control(example) for example in examples]
+    found = near_copies(controls, training_controls, NEAR_COPY, ignore=frozenset())
     return {examples[copy.index].label for copy in found}
 
 

@@ -11,26 +11,11 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from latentqa.activations import inject
-from latentqa.decoder.wiring import Wiring
+from latentqa.decoder.wiring import Slot, Wiring
 from latentqa.dialogs import match_positions
 from latentqa.errors import ActivationError, ContextLengthError
 from latentqa.models import context_length, describe, hidden_size
 from latentqa.models.head import token_logprobs
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What stands in the placeholders of one decoder prompt.
-
-    Attributes:
-        vectors: `[N, D]`, one per placeholder, token-major over layers; None writes nothing.
-        n: number of placeholders.
-        positions: `[N]`, where the read tokens stood in the dialog (used when positions are shifted).
-    """
-
-    vectors: Tensor | None
-    n: int
-    positions: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +31,21 @@ class Row:
     slot: int
     question: str
     answer: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Head and placeholders of some slots, run once for all rows on them.
+
+    Attributes:
+        cache: keys and values, one batch row per slot.
+        mask: `[B, T]`, which of its tokens are real.
+        next_positions: `[B]`, position of the token that follows.
+    """
+
+    cache: DynamicCache
+    mask: Tensor
+    next_positions: Tensor
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,14 @@ class _Sequence:
     positions: tuple[int, ...]
 
 
-def encode(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row], *, share: bool = True) -> Encoded:
+def encode(
+    wiring: Wiring,
+    slots: Sequence[Slot],
+    rows: Sequence[Row],
+    *,
+    share: bool = True,
+    prefix: Prefix | None = None,
+) -> Encoded:
     """Run the decoder over rows; rows on one slot share the pass over its placeholders.
 
     Args:
@@ -85,28 +92,34 @@ def encode(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row], *, share:
         share: run each slot's placeholders once and let its rows attend to the cached keys and values. Turned
             off by itself where the prompt has the question first. Without sharing each row is one whole
             sequence: needed under gradient checkpointing, which drops the cache.
+        prefix: of these slots, if `prefill` ran them already.
 
     Raises:
         ContextLengthError: a row longer than the model's context.
         ActivationError: a slot whose vectors do not match its number of placeholders.
     """
+    if share and wiring.prompt.placeholders_first:
+        return _encode_shared(wiring, prefix or prefill(wiring, slots), rows)
     for slot in slots:
         _check_slot(slot)
-    if share and wiring.prompt.placeholders_first:
-        return _encode_shared(wiring, slots, rows)
     return _encode_flat(wiring, slots, rows)
 
 
 def answer_logprobs(
-    wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row], *, share: bool = True
+    wiring: Wiring,
+    slots: Sequence[Slot],
+    rows: Sequence[Row],
+    *,
+    share: bool = True,
+    prefix: Prefix | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each row's answer tokens, teacher-forced.
+    """Log-probability of each row's answer tokens, teacher-forced; arguments as of `encode`.
 
     Returns:
         Two tensors over all answer tokens of all rows: values float32 in nats, differentiable; and
         row indices.
     """
-    encoded = encode(wiring, slots, rows, share=share)
+    encoded = encode(wiring, slots, rows, share=share, prefix=prefix)
     device = encoded.hidden.device
     counts = torch.tensor([len(row.answer) for row in rows], device=device)
     row_index = torch.repeat_interleave(torch.arange(len(rows), device=device), counts)
@@ -132,11 +145,10 @@ def mean_per_row(values: Tensor, row_index: Tensor, n_rows: int) -> Tensor:
     return totals / counts
 
 
-def _encode_shared(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -> Encoded:
-    cache, mask, next_positions = _prefill(wiring, slots)
-    device = mask.device
+def _encode_shared(wiring: Wiring, prefix: Prefix, rows: Sequence[Row]) -> Encoded:
+    device = prefix.mask.device
     index = torch.tensor([row.slot for row in rows], device=device)
-    starts_at = next_positions.tolist()
+    starts_at = prefix.next_positions.tolist()
     sequences = []
     for row in rows:
         token_ids = wiring.prompt.tail(row.question) + row.answer[:-1]
@@ -144,8 +156,8 @@ def _encode_shared(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -
         sequences.append(_Sequence(token_ids, tuple(range(first, first + len(token_ids)))))
     _check_context(wiring, sequences)
     token_ids, row_mask, positions = _pad_right(sequences, device)
-    row_cache = _select(cache, index)
-    mask = torch.cat([mask[index], row_mask], dim=1)
+    row_cache = _select(prefix.cache, index)
+    mask = torch.cat([prefix.mask[index], row_mask], dim=1)
     hidden = run_hidden(wiring, token_ids, mask, positions, row_cache)
     starts = torch.tensor([len(wiring.prompt.tail(row.question)) - 1 for row in rows], device=device)
     return Encoded(hidden, starts, row_cache, mask, positions.amax(dim=1) + 1)
@@ -173,8 +185,15 @@ def _encode_flat(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -> 
     return Encoded(hidden, torch.tensor(starts, device=device), None, mask, positions.amax(dim=1) + 1)
 
 
-def _prefill(wiring: Wiring, slots: Sequence[Slot]) -> tuple[DynamicCache, Tensor, Tensor]:
-    """Run head and placeholders of each slot once; padded on the left, so that rows follow without a gap."""
+def prefill(wiring: Wiring, slots: Sequence[Slot]) -> Prefix:
+    """Run head and placeholders of each slot once; padded on the left, so that rows follow without a gap.
+
+    Raises:
+        ContextLengthError: a slot longer than the model's context.
+        ActivationError: a slot whose vectors do not match its number of placeholders.
+    """
+    for slot in slots:
+        _check_slot(slot)
     head, placeholder = wiring.prompt.head, wiring.prompt.placeholder_id
     sequences = []
     for slot in slots:
@@ -190,7 +209,7 @@ def _prefill(wiring: Wiring, slots: Sequence[Slot]) -> tuple[DynamicCache, Tenso
     cache = DynamicCache()  # made without the config it keeps every token; windows are the mask's business
     with _write(wiring, [slot.vectors for slot in slots if slot.vectors is not None], written):
         run_hidden(wiring, token_ids, mask, positions, cache)
-    return cache, mask, positions.amax(dim=1) + 1
+    return Prefix(cache, mask, positions.amax(dim=1) + 1)
 
 
 def run_hidden(

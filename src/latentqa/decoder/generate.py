@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from latentqa.decoder.forward import Encoded, Row, Slot, encode, run_hidden
-from latentqa.decoder.wiring import Wiring
+from latentqa.decoder.forward import Encoded, Row, encode, run_hidden
+from latentqa.decoder.wiring import Slot, Wiring
 from latentqa.models import context_length
 from latentqa.models.head import logits
 

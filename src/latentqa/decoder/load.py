@@ -15,6 +15,7 @@ import latentqa.builtin
 from latentqa.activations import WriteSite
 from latentqa.decoder.card import CARD_FILE, Card, template_hash
 from latentqa.decoder.decoder import Decoder
+from latentqa.decoder.mapping import Mapping
 from latentqa.decoder.presets import NLA_FILE, find_preset, preset_card, preset_references
 from latentqa.decoder.references import REFERENCES_FILE, References
 from latentqa.decoder.target import Target
@@ -78,14 +79,15 @@ def load_decoder(
     else:
         card, base = _preset(preset, name, folder, target, read_layers, options)
         layers = card.read_layers
+    mapping = None if card.mapping is None else Mapping.load(folder)
     if target is not None:
-        _check_target(card, target)
+        _check_target(card, target, mapping)
     adapter = f"decoder_{uuid.uuid4().hex[:8]}" if card.kind == "lora" else None
-    wiring, references = make_wiring(card, base, adapter), References.load(folder)
+    wiring, references = make_wiring(card, base, adapter, mapping), References.load(folder)
     if preset is not None and target is not None and not references.mean:
         references = preset_references(card, target)
     if adapter is not None:  # last, so that a decoder that is refused leaves nothing on the target
-        load_adapter(base.model, str(folder), adapter)
+        load_adapter(base.model, str(folder), adapter, dtype=base.model.dtype)
     decoder = Decoder(wiring, card, references, target)
     decoder.read_layers = layers
     if target is not None:
@@ -132,7 +134,7 @@ def default_target(name: str | Path, *, preset: str | None = None, revision: str
     return named
 
 
-def make_wiring(card: Card, base: LoadedModel, adapter: str | None) -> Wiring:
+def make_wiring(card: Card, base: LoadedModel, adapter: str | None, mapping: Mapping | None = None) -> Wiring:
     """Wire a loaded base as the card says."""
     site = WriteSite.parse(card.write_site)
     site.module(base.model)
@@ -143,7 +145,16 @@ def make_wiring(card: Card, base: LoadedModel, adapter: str | None) -> Wiring:
             f"{card.prompt.placeholder_id}, but in the tokenizer of {base.name} it is "
             f"{prompt.placeholder_id}. Load the decoder on {card.base_model}."
         )
-    return Wiring(base.model, prompt, site, card.injection, card.scale, adapter, card.prompt.shift_positions)
+    return Wiring(
+        base.model,
+        prompt,
+        site,
+        card.injection,
+        card.scale,
+        adapter,
+        card.prompt.shift_positions,
+        mapping=None if mapping is None else mapping.to(base.model.device),
+    )
 
 
 def check_card(card: Card, base: LoadedModel) -> None:
@@ -249,7 +260,7 @@ def _same_base(card: Card, target: Target) -> bool:
     )
 
 
-def _check_target(card: Card, target: Target) -> None:
+def _check_target(card: Card, target: Target, mapping: Mapping | None) -> None:
     """Refuse a target whose vectors the decoder cannot take; warn of one that it was not trained to read."""
     count = len(find_blocks(target.model))
     if max(card.read_layers) >= count:
@@ -257,9 +268,10 @@ def _check_target(card: Card, target: Target) -> None:
             f"Decoder {card.name} reads layers {list(card.read_layers)}, but {target.name} has {count} "
             f"blocks (0–{count - 1}). Read the model that it was trained for: {card.target_model}."
         )
-    if hidden_size(target.model) != card.hidden_size:
+    width = card.hidden_size if mapping is None else mapping.center.shape[1]
+    if hidden_size(target.model) != width:
         raise CardError(
-            f"Decoder {card.name} takes vectors of {card.hidden_size} dimensions ({card.target_model}), but "
+            f"Decoder {card.name} takes vectors of {width} dimensions ({card.target_model}), but "
             f"{target.name} has {hidden_size(target.model)}. Train a decoder for it with `latentqa train`."
         )
     if target.weights_hash != card.target_hash:

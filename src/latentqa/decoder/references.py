@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latentqa.decoder.forward import Slot
-from latentqa.errors import ActivationError, CardError, ConfigError
+from latentqa.errors import CardError, ConfigError
 from latentqa.types import Activation
 
 Kept = TypeVar("Kept")
@@ -30,14 +29,14 @@ class References:
     Attributes:
         mean: span name → `[L, D]`, mean vector of training dialogs, the dialogs' token 0 left out.
         shuffled: span name → activations `[L, T, D]` of some training dialogs.
-        ordinary: span name → `[L, D]`, mean vector of dialogs without any control.
+        ordinary: span name → activations `[L, T, D]` of some dialogs without any control.
         center: `[L, D]`, mean over all spans.
         directions: `[L, K, D]`, the target's main directions around it, orthonormal.
     """
 
     mean: Mapping[str, Tensor]
     shuffled: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
-    ordinary: Mapping[str, Tensor] = field(default_factory=dict)
+    ordinary: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
     center: Tensor | None = None
     directions: Tensor | None = None
 
@@ -51,29 +50,32 @@ class References:
         return References(
             {span: mean[one] for span, mean in self.mean.items()},
             {span: [vectors[one] for vectors in group] for span, group in self.shuffled.items()},
-            {span: mean[one] for span, mean in self.ordinary.items()},
+            {span: [vectors[one] for vectors in group] for span, group in self.ordinary.items()},
             None if self.center is None else self.center[one],
             None if self.directions is None else self.directions[one],
         )
 
-    def slots(self, kind: str, activation: Activation) -> list[Slot]:
-        """What stands in the placeholders instead of an activation.
+    def stand_ins(self, kind: str, activation: Activation) -> list[Tensor | None]:
+        """What is read instead of an activation.
 
         Args:
             kind: `mean`, `shuffled` or `none`; the verdict also uses `ordinary`.
             activation: the activation that is replaced: its length and span count.
 
+        Returns:
+            Vectors `[L, T, D]`, one or several; None where nothing is written.
+
         Raises:
             ConfigError: an unknown kind, or one that this decoder does not have.
         """
-        n_layers, n_tokens, _ = activation.vectors.shape
         if kind == "none":
-            return [Slot(None, n_layers * n_tokens)]
-        if kind in ("mean", "ordinary"):
-            mean = self._of_span(self.mean if kind == "mean" else self.ordinary, activation.span, kind)
-            return [slot_of(mean[:, None].expand(-1, n_tokens, -1), activation.positions)]
-        if kind == "shuffled":
-            return [slot_of(vectors) for vectors in self._of_span(self.shuffled, activation.span, kind)]
+            return [None]
+        if kind == "mean":
+            mean = self._of_span(self.mean, activation.span, kind)
+            return [mean[:, None].expand(-1, activation.vectors.shape[1], -1)]
+        if kind in ("shuffled", "ordinary"):
+            group = self.shuffled if kind == "shuffled" else self.ordinary
+            return list(self._of_span(group, activation.span, kind))
         raise ConfigError(f'Reference "{kind}" does not exist. Use {", ".join(REFERENCES)}.')
 
     def foreign_energy(self, activation: Activation) -> float | None:
@@ -93,9 +95,9 @@ class References:
     def save(self, folder: str | Path) -> None:
         """Write `references.safetensors` into a folder."""
         tensors = {f"mean/{span}": value for span, value in self.mean.items()}
-        tensors |= {f"ordinary/{span}": value for span, value in self.ordinary.items()}
-        for span, group in self.shuffled.items():
-            tensors |= {f"shuffled/{span}/{number}": value for number, value in enumerate(group)}
+        for kind, groups in (("shuffled", self.shuffled), ("ordinary", self.ordinary)):
+            for span, group in groups.items():
+                tensors |= {f"{kind}/{span}/{number}": value for number, value in enumerate(group)}
         if self.center is not None and self.directions is not None:
             tensors |= {"center": self.center, "directions": self.directions}
         path = Path(folder) / REFERENCES_FILE
@@ -117,11 +119,14 @@ class References:
             tensors = load_file(path)
         except (SafetensorError, OSError) as error:
             raise CardError(f"{path} is damaged ({error}). Fetch the decoder again.") from error
-        shuffled: dict[str, list[Tensor]] = {}
-        for name in sorted(name for name in tensors if name.startswith("shuffled/")):
-            shuffled.setdefault(name.split("/")[1], []).append(tensors[name])
-        mean, ordinary = _below("mean/", tensors), _below("ordinary/", tensors)
-        return cls(mean, shuffled, ordinary, tensors.get("center"), tensors.get("directions"))
+        mean = {name.removeprefix("mean/"): tensors[name] for name in tensors if name.startswith("mean/")}
+        return cls(
+            mean,
+            _groups("shuffled/", tensors),
+            _groups("ordinary/", tensors),
+            tensors.get("center"),
+            tensors.get("directions"),
+        )
 
     def _of_span(self, group: Mapping[str, Kept], span: str, kind: str) -> Kept:
         """The entry of a span kind; spans without one (`last:8`, a quotation) take the first kind's."""
@@ -131,26 +136,6 @@ class References:
                 "`latentqa.decoder.make_references`."
             )
         return group.get(span, next(iter(group.values())))
-
-
-def slot_of(vectors: Tensor, positions: Sequence[int] | None = None) -> Slot:
-    """Placeholders of an activation, token-major: all layers of token 1, then of token 2.
-
-    Args:
-        vectors: `[L, T, D]`.
-        positions: `T` positions in the dialog.
-
-    Raises:
-        ActivationError: vectors of another shape, or none.
-    """
-    if vectors.dim() != 3 or not vectors.shape[1]:
-        raise ActivationError(
-            f"An activation is [L, T, D] with at least one token; got {list(vectors.shape)}."
-        )
-    n_layers, n_tokens, size = vectors.shape
-    flat = vectors.transpose(0, 1).reshape(n_layers * n_tokens, size)
-    repeated = None if positions is None else tuple(p for p in positions[:n_tokens] for _ in range(n_layers))
-    return Slot(flat, n_layers * n_tokens, repeated)
 
 
 def make_references(activations: Sequence[Activation], *, seed: int = 0) -> References:
@@ -163,23 +148,27 @@ def make_references(activations: Sequence[Activation], *, seed: int = 0) -> Refe
     by_span: dict[str, list[Activation]] = {}
     for activation in activations:
         by_span.setdefault(activation.span, []).append(activation)
-    generator = torch.Generator().manual_seed(seed)
     mean, shuffled = {}, {}
     for span, group in by_span.items():
-        mean[span] = mean_vector(group)
-        chosen = torch.randperm(len(group), generator=generator)[:N_SHUFFLED].tolist()
-        shuffled[span] = [group[i].vectors.to(torch.bfloat16) for i in chosen]
+        mean[span] = torch.cat([_without_first(a) for a in group], dim=1).float().mean(1).to(torch.bfloat16)
+        shuffled[span] = some_vectors(group, N_SHUFFLED, seed=seed)
     center, directions = _main_directions(torch.cat([_without_first(a) for a in activations], dim=1).float())
     return References(mean, shuffled, {}, center, directions)
 
 
-def mean_vector(activations: Sequence[Activation]) -> Tensor:
-    """Mean vector `[L, D]` (bf16) over all tokens of some dialogs, their token 0 left out."""
-    return torch.cat([_without_first(a) for a in activations], dim=1).float().mean(1).to(torch.bfloat16)
+def some_vectors(activations: Sequence[Activation], count: int, *, seed: int = 0) -> list[Tensor]:
+    """Vectors (bf16) of some of the activations."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(activations), generator=generator)[:count].tolist()
+    return [activations[i].vectors.to(torch.bfloat16) for i in chosen]
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def _groups(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    """Activations by span, of names like `shuffled/stimulus/3`."""
+    groups: dict[str, list[Tensor]] = {}
+    for name in sorted(name for name in tensors if name.startswith(prefix)):
+        groups.setdefault(name.split("/")[1], []).append(tensors[name])
+    return groups
 
 
 def _without_first(activation: Activation) -> Tensor:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from latentqa.decoder.forward import Row, Slot, answer_logprobs
-from latentqa.decoder.wiring import Wiring
+from latentqa.decoder.forward import Row, answer_logprobs, prefill
+from latentqa.decoder.wiring import Slot, Wiring
 
-TOKENS_PER_PASS = 3072
+SLOTS_PER_PREFILL = 16
+TOKENS_PER_PASS = 1024  # of rows, padded; more is no faster on a CPU and takes memory
 
 
 @torch.no_grad()
@@ -21,14 +22,17 @@ def token_scores(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -> 
         For each row a float32 tensor of its answer's length, on the CPU.
     """
     found: list[Tensor | None] = [None] * len(rows)
-    for numbers in _passes(wiring, slots, rows):
-        used = sorted({rows[number].slot for number in numbers})
-        place = {slot: i for i, slot in enumerate(used)}
-        batch = [Row(place[rows[n].slot], rows[n].question, rows[n].answer) for n in numbers]
-        values, row_index = answer_logprobs(wiring, [slots[slot] for slot in used], batch)
-        parts = values.cpu().split(torch.bincount(row_index.cpu(), minlength=len(batch)).tolist())
-        for number, part in zip(numbers, parts, strict=True):
-            found[number] = part
+    used = sorted({row.slot for row in rows}, key=lambda number: slots[number].n)
+    for first in range(0, len(used), SLOTS_PER_PREFILL):
+        place = {number: i for i, number in enumerate(used[first : first + SLOTS_PER_PREFILL])}
+        chosen = [slots[number] for number in place]
+        prefix = prefill(wiring, chosen) if wiring.prompt.placeholders_first else None
+        for numbers in _passes(wiring, rows, [n for n, row in enumerate(rows) if row.slot in place]):
+            batch = [Row(place[rows[n].slot], rows[n].question, rows[n].answer) for n in numbers]
+            values, row_index = answer_logprobs(wiring, chosen, batch, prefix=prefix)
+            parts = values.cpu().split(torch.bincount(row_index.cpu(), minlength=len(batch)).tolist())
+            for number, part in zip(numbers, parts, strict=True):
+                found[number] = part
     return [part for part in found if part is not None]
 
 
@@ -37,17 +41,11 @@ def mean_scores(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -> l
     return [float(part.mean()) for part in token_scores(wiring, slots, rows)]
 
 
-def _passes(wiring: Wiring, slots: Sequence[Slot], rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Cut rows into passes: rows of one slot together, slots of like length together."""
-    lengths = [len(wiring.prompt.tail(row.question)) + len(row.answer) for row in rows]
-    order = sorted(range(len(rows)), key=lambda n: (slots[rows[n].slot].n, rows[n].slot, lengths[n]))
-    batch: list[int] = []
-    longest = 0
-    for number in order:
-        longest = max(longest, lengths[number] + slots[rows[number].slot].n)
-        if batch and (len(batch) + 1) * longest > TOKENS_PER_PASS:
-            yield batch
-            batch, longest = [], lengths[number] + slots[rows[number].slot].n
-        batch.append(number)
-    if batch:
-        yield batch
+def _passes(wiring: Wiring, rows: Sequence[Row], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Cut rows into passes of like length under the token budget, longest first."""
+    lengths = {n: len(wiring.prompt.tail(rows[n].question)) + len(rows[n].answer) for n in numbers}
+    order = sorted(numbers, key=lambda n: -lengths[n])
+    while order:
+        size = max(1, TOKENS_PER_PASS // lengths[order[0]])
+        yield order[:size]
+        order = order[size:]

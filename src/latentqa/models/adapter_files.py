@@ -19,6 +19,7 @@ from torch import nn
 
 from latentqa.errors import AdapterError
 from latentqa.models.adapters import (
+    adapter_parameters,
     add_adapter,
     remove_adapter,
     require_adapter,
@@ -38,8 +39,9 @@ def load_adapter(
     revision: str | None = None,
     *,
     trainable: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Put a saved LoRA adapter on the model, in place; it stays switched off. Its weights are kept in fp32.
+    """Put a saved LoRA adapter on the model, in place; it stays switched off.
 
     Every key and shape of the file is checked against the model, which is left as it was if anything is
     wrong.
@@ -50,6 +52,7 @@ def load_adapter(
         name: a new name for it.
         revision: of the hub id.
         trainable: whether its parameters require gradients.
+        dtype: of its weights. PEFT computes an update in it: in fp32 on a bf16 model every input is copied.
 
     Raises:
         AdapterError: if there is no such adapter, or it is damaged, pickled, or made for another model.
@@ -63,6 +66,8 @@ def load_adapter(
     except AdapterError:
         remove_adapter(model, name)
         raise
+    for parameter in adapter_parameters(model, name):
+        parameter.data = parameter.data.to(dtype)
 
 
 def save_adapter(model: nn.Module, name: str, folder: str | Path) -> None:

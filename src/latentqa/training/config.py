@@ -55,6 +55,18 @@ class LoRASettings(_Settings):
     first_block: int | None = None
 
 
+class MappingSettings(_Settings):
+    """The closed-form map of activations to states of the decoder (`latentqa.decoder.mapping`).
+
+    Attributes:
+        ridge: penalty of the regression, as a share of each input's variance.
+        gain: factor on the predicted difference from the mean state.
+    """
+
+    ridge: float = Field(0.01, gt=0)
+    gain: float = 4.0
+
+
 class ContrastSettings(_Settings):
     """The ranking term: each answer must fit its own activation better than the others of its group.
 
@@ -92,6 +104,8 @@ class TrainConfig(_Settings):
         write_site: `embed`, `block:k`, or `read`: the last read layer, where a target's own state would be.
         injection: `replace`, `add` or `norm_add`.
         scale: none, a number, `placeholder`, or a norm (`norm:150`).
+        mapping: map activations to states of the decoder before they are written, all read layers of a token
+            to one vector; null writes them as they are. A target of another width than the decoder needs it.
         shift_positions: placeholders take the read tokens' positions.
         template: the decoder's user turn.
         examples: how many examples are seen in all.
@@ -134,6 +148,7 @@ class TrainConfig(_Settings):
     write_site: str = "read"
     injection: Literal["replace", "add", "norm_add"] = "replace"
     scale: float | Annotated[str, Field(pattern=SCALE)] | None = None
+    mapping: MappingSettings | None = None
     shift_positions: bool = False
     template: str = "{placeholders}\n{question}"
     examples: int = Field(10_000, ge=1)

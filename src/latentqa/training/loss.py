@@ -11,10 +11,9 @@ import torch
 from peft.helpers import disable_input_dtype_casting
 from torch import Tensor, nn
 
-from latentqa.decoder.forward import Row, Slot, answer_logprobs, mean_per_row
-from latentqa.decoder.references import slot_of
+from latentqa.decoder.forward import Row, answer_logprobs, mean_per_row
 from latentqa.decoder.target import Reading, Target, read_vectors
-from latentqa.decoder.wiring import Wiring
+from latentqa.decoder.wiring import Slot, Wiring
 from latentqa.training.config import ContrastSettings
 
 
@@ -69,6 +68,7 @@ class LITModule(nn.Module):
     def __init__(self, wiring: Wiring, target: Target, settings: LossSettings) -> None:
         super().__init__()
         self.model = wiring.model
+        self._no_split_modules = wiring.model._no_split_modules  # the blocks, which FSDP shards one by one
         self._wiring = wiring
         self._target = (target,)  # in a tuple, so that a separate target is no submodule and is not wrapped
         self._settings = settings
@@ -107,7 +107,7 @@ class LITModule(nn.Module):
     def _slot(self, entry: PreparedEntry, vectors: Tensor) -> Slot:
         if entry.layer is not None:
             vectors = vectors[[self._settings.layers.index(entry.layer)]]
-        return slot_of(vectors, entry.reading.span.indices)
+        return self._wiring.slot(vectors, entry.reading.span.indices)
 
 
 @contextmanager

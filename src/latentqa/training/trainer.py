@@ -26,6 +26,7 @@ from transformers import (
 from latentqa.errors import TrainingError
 from latentqa.training.loss import LITModule, Losses, PreparedEntry
 from latentqa.training.plan import Entry, Pass
+from latentqa.training.sharding import fill
 
 WEIGHTS_FILE = "trained.safetensors"
 LOG_FILE = "log.jsonl"
@@ -146,7 +147,9 @@ class LITTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        trained = {name: p.detach().contiguous() for name, p in trained_parameters(self.model).items()}
+        gathered = state_dict or {}  # under FSDP, where a process has but its part of each parameter
+        own = trained_parameters(self.model)
+        trained = {name: gathered.get(name, p.detach()).contiguous() for name, p in own.items()}
         save_file(trained, folder / WEIGHTS_FILE)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, WeightAverage):
@@ -162,9 +165,7 @@ class LITTrainer(Trainer):
                 f"Checkpoint {resume_from_checkpoint} holds {len(weights)} tensors, the run trains "
                 f"{len(own)} others. Give the settings that it was started with, or another output folder."
             )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(weights[name])
+        fill(own, weights)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write a checkpoint beside its place and move it there whole."""
@@ -265,11 +266,9 @@ class WeightAverage(TrainerCallback):
         saved = load_file(checkpoint / self.FILE)
         self._average = {name: saved[name].to(average.device) for name, average in self._average.items()}
 
-    @torch.no_grad()
     def take_over(self) -> None:
         """Put the average in place of the parameters."""
-        for name, parameter in self._parameters.items():
-            parameter.copy_(self._average[name])
+        fill(self._parameters, self._average)
 
 
 def trained_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

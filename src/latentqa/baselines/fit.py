@@ -1,0 +1,51 @@
+"""What a baseline is fitted on, and the error of one that is asked what it cannot answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from latentqa.errors import LatentQAError
+from latentqa.types import Query
+
+
+class ReaderError(LatentQAError):
+    """A reader that was not fitted, or that cannot answer what it is asked."""
+
+
+@dataclass(frozen=True)
+class FitItem:
+    """One training item of a baseline.
+
+    Attributes:
+        query: dialog, span and question.
+        answer: the right answer's text.
+        label: class name, for probes that know only classes (a relation's object, a published label).
+    """
+
+    query: Query
+    answer: str
+    label: str
+
+
+Validation = Sequence[tuple[FitItem, tuple[str, ...]]]
+"""Items with their candidate answers, on which a baseline chooses its settings."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A reader that must be fitted before it is asked."""
+
+    def fit(self, items: Sequence[FitItem], validation: Validation = ()) -> None:
+        """Fit on a training split, choosing settings on the validation items or within the split."""
+        ...
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A reader that needs no training, but has settings to choose."""
+
+    def choose(self, validation: Validation) -> None:
+        """Choose the settings that rank the validation items best."""
+        ...

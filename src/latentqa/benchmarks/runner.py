@@ -1,0 +1,462 @@
+"""Put an experiment to any number of readers: one JSONL row per (item, reader), appended as it goes.
+
+A run is a folder: `run.json` says what was asked of whom (settings, versions, hashes of model and decoder),
+`rows.jsonl` holds the results. A killed run goes on where it stopped; one of other items, another version or
+another model is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from latentqa.benchmarks.experiment import Embed, Experiment, Item, Metric
+from latentqa.benchmarks.scorers import SCORERS, Values, answer_signals
+from latentqa.errors import ConfigError, DataError
+from latentqa.reader import Reader
+from latentqa.types import Answer, Query, Score
+
+FORMAT = 1
+HEADER_FILE = "run.json"
+ROWS_FILE = "rows.jsonl"
+ITEMS_PER_BATCH = 16
+Prepare = Callable[[Sequence[Item]], list[Query]]
+"""Queries of items with their activations captured, so that one target pass serves several readers."""
+
+
+Judges = Callable[[str, str, str], bool | None]
+"""(question, right answer, answer) → whether they mean the same; None for unjudged."""
+Grading = tuple[Embed | None, Judges | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A reader that takes part.
+
+    Attributes:
+        name: in rows and tables.
+        make: builds (and fits) the reader; not called if all of its rows are there already.
+        answers_free: whether it can say more than it ranks. One that cannot gives its best-ranked candidate
+            as its answer.
+        shares: whether it takes the activations that `Prepare` captures; others read the dialog themselves.
+        tested: whether it takes part in the paired tests.
+    """
+
+    name: str
+    make: Callable[[], Reader]
+    answers_free: bool = True
+    shares: bool = False
+    tested: bool = True
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Which model was read by which decoder: what results of one table must have in common.
+
+    Attributes:
+        target: name of the target model.
+        target_hash: hash of its weights.
+        decoder: name of the decoder; empty without one.
+        decoder_hash: hash of its files.
+        versions: package → version; `latentqa` among them.
+    """
+
+    target: str
+    target_hash: str
+    decoder: str = ""
+    decoder_hash: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one reader made of one item.
+
+    Attributes:
+        item: its id.
+        reader: name of the reader.
+        group: of the item.
+        unit: what it is resampled with.
+        flags: that metrics filter by.
+        values: of the scorer.
+        question: that was asked.
+        gold: the right answer.
+        answer: what the reader said; None if it was not asked.
+        ranking: candidates with their support in nats a token, best first.
+        seconds: of the reader's work on this item, its share of the batch.
+        tokens: of the free answer.
+    """
+
+    item: str
+    reader: str
+    group: str
+    unit: str
+    flags: Mapping[str, Any]
+    values: Mapping[str, float]
+    question: str
+    gold: str
+    answer: str | None
+    ranking: Sequence[tuple[str, float]]
+    seconds: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it lies on disk.
+
+    Attributes:
+        folder: that holds it.
+        header: what was asked of whom.
+        rows: results, one per (item, reader), in the order of the items.
+    """
+
+    folder: Path
+    header: Mapping[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Figures that are made of the rows."""
+        return tuple(Metric(**metric) for metric in self.header["metrics"])
+
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """Readers that have rows, in the order in which they were named."""
+        found = {row.reader for row in self.rows}
+        return tuple(name for name in self.header["readers"] if name in found)
+
+    @property
+    def missing(self) -> int:
+        """Rows that the run still lacks."""
+        return len(self.header["readers"]) * self.header["items"] - len(self.rows)
+
+
+def run(
+    experiment: Experiment,
+    contenders: Sequence[Contender],
+    folder: str | os.PathLike[str],
+    subject: Subject,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    prepare: Prepare | None = None,
+    embed: Embed | None = None,
+    judge: Judges | None = None,
+    data: str = "",
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> Run:
+    """Ask all readers about all items that have no row yet.
+
+    Args:
+        experiment: with its items.
+        contenders: the readers.
+        folder: of the run; made if it is not there.
+        subject: which model and decoder; checked against what the folder holds.
+        seed: with which the items were drawn.
+        limit: with which the items were drawn; the run is marked by it.
+        settings: of the experiment.
+        prepare: captures the activations of items for the readers that share them.
+        embed: for scorers of free answers.
+        judge: of free answers; what it cannot judge counts as unjudged.
+        data: the data root as the user named it, for the record.
+        command: that was run, for the record.
+        progress: called with (rows done, rows in all).
+
+    Raises:
+        DataError: no items, or a folder that holds rows that are no rows.
+        ConfigError: the folder holds a run of other items, settings, version, model or decoder; no readers.
+    """
+    if not experiment.items:
+        left_out = "; ".join(f"{count}: {reason}" for reason, count in experiment.filtered.items())
+        raise DataError(f"Experiment {experiment.name} has no items ({left_out or 'its files are empty'}).")
+    if not contenders:
+        raise ConfigError("No reader takes part. Name at least one with --readers.")
+    folder = Path(folder)
+    header = _header(experiment, contenders, subject, seed, limit, settings or {}, data, command)
+    known = load_run(folder) if (folder / HEADER_FILE).is_file() else None
+    if known is not None:
+        check_same(known.header, header, folder)
+        header["readers"] = {**known.header["readers"], **_new_readers(header, known.header)}
+        header["created"] = known.header["created"]
+    done = {(row.item, row.reader) for row in known.rows} if known else set()
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_header(folder, header)
+    _mend(folder / ROWS_FILE)
+    if any((item.id, one.name) not in done for item in experiment.items for one in contenders):
+        _ask_all(experiment, contenders, folder, header, done, prepare, (embed, judge), progress)
+    return load_run(folder)
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Read a run; a torn last line, left by a kill, does not count.
+
+    Raises:
+        DataError: the folder holds no run, one of another format, or a damaged row before the last.
+    """
+    folder = Path(folder)
+    try:
+        header = json.loads((folder / HEADER_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} holds no run: there is no {HEADER_FILE}. Name a folder that `latentqa bench run` "
+            "wrote."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{folder / HEADER_FILE} is not JSON: {error}. Delete the folder, run again."
+        ) from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else type(header).__name__
+        raise DataError(
+            f"{folder} holds a run of format {found}, and this version reads format {FORMAT}. Run it again."
+        )
+    rows: dict[tuple[str, str], Row] = {}
+    for row in _read_rows(folder / ROWS_FILE):
+        rows.setdefault((row.item, row.reader), row)
+    order = {name: place for place, name in enumerate(header["order"])}
+    readers = {name: place for place, name in enumerate(header["readers"])}
+    last = len(order)
+    kept = sorted(rows.values(), key=lambda row: (order.get(row.item, last), readers.get(row.reader, last)))
+    return Run(folder, header, tuple(kept))
+
+
+def check_same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with a run of something else.
+
+    Raises:
+        ConfigError: naming both sides.
+    """
+    check_same_subject(known, wanted, str(folder), "this command")
+    for key in ("experiment", "seed", "limit", "settings", "fingerprint"):
+        if known[key] != wanted[key]:
+            what = {"fingerprint": "items (data, draws or questions)"}.get(key, key)
+            raise ConfigError(
+                f"{folder} holds a run of {known['experiment']} with {what} {_short(known[key])}, and now "
+                f"{what} {_short(wanted[key])} is asked for. Name another folder with --out."
+            )
+
+
+def check_same_subject(
+    first: Mapping[str, Any], second: Mapping[str, Any], first_name: str, second_name: str
+) -> None:
+    """Refuse results of different versions, targets or decoders in one run or table.
+
+    Raises:
+        ConfigError: naming both sides.
+    """
+    one, other = first["subject"], second["subject"]
+    versions = (one["versions"].get("latentqa", "unknown"), other["versions"].get("latentqa", "unknown"))
+    pairs = [("version of latentqa", *versions)]
+    for key, what in (("target", "target model"), ("decoder", "decoder")):
+        if one[f"{key}_hash"] and other[f"{key}_hash"] and one[f"{key}_hash"] != other[f"{key}_hash"]:
+            left, right = (f"{side[key]} ({side[f'{key}_hash'][:12]})" for side in (one, other))
+            pairs.append((what, left, right))
+    for what, left, right in pairs:
+        if left != right:
+            raise ConfigError(
+                f"Results of another {what} do not mix: {first_name} is of {left}, {second_name} of {right}. "
+                "Run both with the same, or keep them in folders and reports of their own."
+            )
+
+
+def _ask_all(
+    experiment: Experiment,
+    contenders: Sequence[Contender],
+    folder: Path,
+    header: dict[str, Any],
+    done: set[tuple[str, str]],
+    prepare: Prepare | None,
+    grading: Grading,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    readers: dict[str, Reader] = {}
+    for contender in contenders:
+        if any((item.id, contender.name) not in done for item in experiment.items):
+            started = time.monotonic()
+            readers[contender.name] = contender.make()
+            header["readers"][contender.name] = {
+                "choices": _plain(getattr(readers[contender.name], "choices", {})),
+                "fit_seconds": round(time.monotonic() - started, 2),
+                "tested": contender.tested,
+            }
+    _write_header(folder, header)
+    total = len(experiment.items) * len(contenders)
+    finished = sum((item.id, contender.name) in done for item in experiment.items for contender in contenders)
+    with (folder / ROWS_FILE).open("a", encoding="utf-8") as file:
+        for batch in _batches(experiment.items):
+            shared: dict[str, Query] = {}
+            for contender in contenders:
+                todo = [item for item in batch if (item.id, contender.name) not in done]
+                if not todo:
+                    continue
+                if contender.shares and prepare is not None and not shared:
+                    shared = dict(zip([item.id for item in batch], prepare(batch), strict=True))
+                rows = _ask(experiment, contender, readers[contender.name], todo, shared, grading)
+                file.writelines(json.dumps(_to_json(row), ensure_ascii=False) + "\n" for row in rows)
+                file.flush()
+                finished += len(rows)
+                if progress is not None:
+                    progress(finished, total)
+
+
+def _ask(
+    experiment: Experiment,
+    contender: Contender,
+    reader: Reader,
+    items: Sequence[Item],
+    shared: Mapping[str, Query],
+    grading: Grading,
+) -> list[Row]:
+    started = time.monotonic()
+    queries = [shared.get(item.id, item.query) if contender.shares else item.query for item in items]
+    ranked = [number for number, item in enumerate(items) if item.candidates]
+    scores: list[list[Score]] = [[] for _ in items]
+    if ranked:
+        found = reader.score([queries[n] for n in ranked], [items[n].candidates for n in ranked])
+        for number, group in zip(ranked, found, strict=True):
+            scores[number] = group
+    answers: list[Answer | None] = [None] * len(items)
+    if experiment.asks and contender.answers_free:
+        answers = list(reader.ask(queries))
+    seconds = (time.monotonic() - started) / len(items)
+    return [
+        _row(experiment, contender, item, answer, group, seconds, grading)
+        for item, answer, group in zip(items, answers, scores, strict=True)
+    ]
+
+
+def _row(
+    experiment: Experiment,
+    contender: Contender,
+    item: Item,
+    answer: Answer | None,
+    scores: list[Score],
+    seconds: float,
+    grading: Grading,
+) -> Row:
+    said = answer.text if answer is not None else None
+    if said is None and experiment.asks and scores:
+        said = max(scores, key=lambda score: score.support).answer
+    embed, judge = grading
+    values: Values = SCORERS[item.scorer](item, said, scores, embed)
+    if judge is not None and said is not None:
+        verdict = judge(item.question, item.gold, said)
+        values |= {"unjudged": 1.0} if verdict is None else {"unjudged": 0.0, "judged": float(verdict)}
+    if answer is not None:
+        values |= answer_signals(answer)
+    ranking = [(score.answer, round(float(score.support), 5)) for score in scores]
+    return Row(
+        item=item.id,
+        reader=contender.name,
+        group=item.group,
+        unit=item.unit,
+        flags=item.flags,
+        values={name: round(float(value), 6) for name, value in values.items() if math.isfinite(value)},
+        question=item.question,
+        gold=item.gold,
+        answer=said,
+        ranking=ranking,
+        seconds=round(seconds, 4),
+        tokens=answer.n_tokens if answer is not None else 0,
+    )
+
+
+def _header(
+    experiment: Experiment,
+    contenders: Sequence[Contender],
+    subject: Subject,
+    seed: int,
+    limit: int | None,
+    settings: Mapping[str, Any],
+    data: str,
+    command: str,
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "doc": experiment.doc,
+        "data": data,
+        "files": dict(experiment.files),
+        "seed": seed,
+        "limit": limit,
+        "settings": _plain(settings),
+        "subject": _plain(vars(subject)),
+        "items": len(experiment.items),
+        "fingerprint": experiment.fingerprint(),
+        "filtered": dict(experiment.filtered),
+        "groups": list(experiment.groups),
+        "mean_groups": list(experiment.mean_groups or experiment.groups),
+        "metrics": [_plain(vars(metric)) for metric in experiment.metrics],
+        "notes": list(experiment.notes),
+        "readers": {
+            contender.name: {"choices": {}, "fit_seconds": 0.0, "tested": contender.tested}
+            for contender in contenders
+        },
+        "order": [item.id for item in experiment.items],
+        "command": command,
+        "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _new_readers(header: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in header["readers"].items() if name not in known["readers"]}
+
+
+def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
+    temporary = folder / f"{HEADER_FILE}.tmp"
+    temporary.write_text(json.dumps(header, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / HEADER_FILE)
+
+
+def _mend(path: Path) -> None:
+    """Cut off a torn last line, so that what is appended begins on a line of its own."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+
+
+def _read_rows(path: Path) -> Iterator[Row]:
+    if not path.is_file():
+        return
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines[:-1], start=1):  # the last piece is empty, or torn
+        try:
+            row = json.loads(line)
+            yield Row(**{**row, "ranking": [(text, support) for text, support in row["ranking"]]})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{path}, line {number}: not a row of a run ({error}). Delete the line; the run fills it "
+                "again."
+            ) from None
+
+
+def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for first in range(0, len(items), ITEMS_PER_BATCH):
+        yield items[first : first + ITEMS_PER_BATCH]
+
+
+def _to_json(row: Row) -> dict[str, Any]:
+    return {**vars(row), "ranking": [list(pair) for pair in row.ranking]}
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them, so that a header compares equal to itself read back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "…"

@@ -1,0 +1,466 @@
+"""`latentqa bench`: the paper's reading experiments, every baseline in the same run, and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from latentqa.cli import options
+from latentqa.cli.progress import note, progress
+from latentqa.errors import ConfigError, LatentQAError
+
+if TYPE_CHECKING:
+    from latentqa.baselines import FitItem
+    from latentqa.benchmarks import Experiment, Item, Subject, Tools, Training
+    from latentqa.benchmarks.judge import Judge
+    from latentqa.benchmarks.registry import Entry
+    from latentqa.decoder import Decoder, Target
+    from latentqa.reader import Reader
+
+OUT = Path("runs/bench")
+"""Where runs are kept unless --out says otherwise."""
+SLOW = ("text-finetuned",)
+"""Readers that take part only if they are named: they are trained first."""
+EXAMPLES = """\b
+Examples:
+  latentqa bench list
+  latentqa bench run relations --readers lit,linear-probe,patchscopes --limit 200
+  latentqa bench run hidden-prompts --seed 1 --json
+  latentqa bench run relations 'files=[all]' folds=5
+  latentqa bench run layer-map 'question=Who is speaking?' 'answer=A pirate.'
+  latentqa bench report runs/bench/relations-seed0 runs/bench/hidden-prompts-seed0
+"""
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@bench.callback()
+def verbs() -> None:
+    """Measure readers on the reading experiments."""
+
+
+@bench.command("list")
+def list_all(as_json: options.AsJson = False) -> None:
+    """Show the experiments and the readers."""
+    from latentqa.baselines import READERS
+    from latentqa.benchmarks import EXPERIMENTS
+
+    if as_json:
+        experiments = [
+            {"name": entry.name, "doc": entry.doc, "settings": list(entry.settings.model_fields)}
+            for entry in EXPERIMENTS.values()
+        ]
+        readers = [asdict(spec) for spec in READERS.values()]
+        typer.echo(json.dumps({"experiments": experiments, "readers": readers}, ensure_ascii=False))
+        return
+    lines = ["experiments"]
+    for entry in EXPERIMENTS.values():
+        settings = ", ".join(entry.settings.model_fields)
+        lines += [f"  {entry.name:<16}{entry.doc}", f"{'':18}settings: {settings}"]
+    lines += ["", "readers"]
+    for spec in READERS.values():
+        lines += [f"  {spec.name:<16}from: {spec.source}", f"{'':18}needs: {spec.needs}"]
+        lines += [f"{'':18}cannot: {spec.cannot}"]
+    typer.echo("\n".join(lines))
+
+
+@bench.command("run", epilog=EXAMPLES)
+def run_one(
+    name: Annotated[
+        str, typer.Argument(help="Experiment, as `latentqa bench list` names it.", metavar="NAME")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings of the experiment, such as folds=5.", metavar="KEY=VALUE"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data root. Left out: $LATENTQA_DATA.", metavar="DIR")
+    ] = None,
+    readers: Annotated[
+        str | None,
+        typer.Option(
+            "--readers",
+            help="Readers, separated by commas. Left out: all that the experiment can have but "
+            "text-finetuned, which is trained first.",
+            metavar="A,B",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", min=1, help="Draw this many items, evenly over the groups. The table says so."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of the run; one that was begun goes on. Left out: a folder under runs/bench.",
+            metavar="DIR",
+        ),
+    ] = None,
+    decoder: options.DecoderName = "builtin",
+    target: options.TargetName = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="YAML file with the experiment's settings.", metavar="FILE"),
+    ] = None,
+    budget: Annotated[
+        int, typer.Option("--budget", min=1, help="Settings that each baseline may try, the same for all.")
+    ] = 12,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            help="Base address of an OpenAI-compatible server that judges free answers; its key, if it wants "
+            "one, is read from LATENTQA_JUDGE_KEY.",
+            metavar="URL",
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str, typer.Option("--judge-model", help="Name of the judging model there.", metavar="NAME")
+    ] = "default",
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Run one experiment with any number of readers.
+
+    One row per item and reader is written as it goes: a run that was stopped goes on where it was.
+    """
+    from latentqa.baselines import READERS
+    from latentqa.benchmarks import check_names, find_experiment
+    from latentqa.cli.settings import load_settings
+    from latentqa.data import data_file, data_root
+
+    entry = find_experiment(name)
+    settings = load_settings(entry.settings, config, overrides or [])
+    named = [one.strip() for one in readers.split(",") if one.strip()] if readers is not None else None
+    if named is not None:
+        check_names(named, list(READERS))
+    chosen = named or list(entry.readers) or [one for one in READERS if one not in SLOW]
+    root = data_root(data) if entry.needs else Path()
+    for needed in entry.needs:
+        data_file(needed, root)
+    call = _Call(
+        entry=entry,
+        settings=settings,
+        root=root,
+        readers=chosen,
+        named=named is not None,
+        limit=limit,
+        seed=seed,
+        folder=out or OUT / f"{name}{f'-limit{limit}' if limit else ''}-seed{seed}",
+        decoder=decoder,
+        target=target,
+        budget=budget,
+        judge=judge,
+        judge_model=judge_model,
+        dtype=dtype,
+        device=device,
+    )
+    result, lines = {"items": call.run_items, "map": call.run_map, "plan": call.run_plan}[entry.kind]()
+    note(f"kept in {call.folder}")
+    typer.echo(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+@bench.command("report", epilog=EXAMPLES)
+def report_runs(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders that `latentqa bench run` wrote.", metavar="RUNS…")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder of report.html and report.md. Left out: the first run's.", metavar="DIR"
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Write one page with tables and plots, and the same tables as Markdown.
+
+    Runs of one experiment with several seeds are shown as mean and range too. Runs of different versions,
+    targets or decoders are refused.
+    """
+    from latentqa.benchmarks import build_report, write_report
+
+    if as_json:
+        typer.echo(json.dumps(build_report(runs).figures, ensure_ascii=False))
+        return
+    page, table = write_report(runs, out or runs[0])
+    typer.echo(f"{page}\n{table}")
+
+
+class _Call:
+    """One `bench run`, with everything that its options said."""
+
+    def __init__(self, **given: Any) -> None:
+        self.entry: Entry = given["entry"]
+        self.settings: Any = given["settings"]
+        self.root: Path = given["root"]
+        self.readers: list[str] = given["readers"]
+        self.named: bool = given["named"]
+        self.limit: int | None = given["limit"]
+        self.seed: int = given["seed"]
+        self.folder: Path = given["folder"]
+        self.decoder: str = given["decoder"]
+        self.target: str | None = given["target"]
+        self.budget: int = given["budget"]
+        self.judge_url: str | None = given["judge"]
+        self.judge_model: str = given["judge_model"]
+        self.load_options: dict[str, Any] = {"dtype": given["dtype"], "device": given["device"]}
+
+    def run_items(self) -> tuple[dict[str, Any], list[str]]:
+        """Readers on items."""
+        from latentqa.baselines import READERS
+        from latentqa.benchmarks import line_up, load_embedding, run, summarize
+        from latentqa.benchmarks.subjects import subject_of
+        from latentqa.benchmarks.table import lines, markdown
+
+        target, decoder = self.load()
+        tools = self.tools(target)
+        assert self.entry.build is not None
+        experiment = self.entry.build(self.root, self.settings, tools)
+        embeds = any(item.scorer in EMBEDDED for item in experiment.items)
+        embed = load_embedding(_answers(experiment)).embed if embeds else None
+        make = self.maker(experiment, target, decoder)
+        lineup = line_up(experiment, self.readers, dict(READERS), make, seed=self.seed)
+        for reader, why in lineup.refused.items():
+            if self.named:
+                raise ConfigError(f"{why}: reader {reader} cannot take part. Leave it out of --readers.")
+            note(f"{reader} takes no part: {why}")
+        with progress(f"{experiment.name}: rows") as advance:
+            finished = run(
+                experiment,
+                lineup.contenders,
+                self.folder,
+                self.subject(subject_of(target, decoder)),
+                seed=self.seed,
+                limit=self.limit,
+                settings=self.settings.model_dump(mode="json") | {"budget": self.budget},
+                prepare=None if decoder and decoder.card.sampled_layer else _prepare(target, decoder),
+                embed=embed,
+                judge=self.judge(),
+                data=str(self.root),
+                command=f"latentqa {shlex.join(sys.argv[1:])}",
+                progress=advance,
+            )
+        summary = summarize(finished)
+        _write(self.folder / "summary.json", json.dumps(summary.to_full_json(), ensure_ascii=False, indent=1))
+        _write(self.folder / "table.md", markdown(finished, summary))
+        return summary.to_json(), lines(finished, summary)
+
+    def run_map(self) -> tuple[dict[str, Any], list[str]]:
+        """One dialog, every token and layer."""
+        from latentqa.benchmarks.layer_map import layer_map, map_dialog, map_json, save_layer_map
+        from latentqa.benchmarks.subjects import subject_of
+        from latentqa.models import find_blocks
+
+        if self.readers != ["lit"]:
+            raise ConfigError("A layer map takes the reader lit alone. Leave --readers out.")
+        target, decoder = self.load()
+        assert decoder is not None
+        dialog = map_dialog(self.settings)
+        layers = self.settings.layers or tuple(range(len(find_blocks(target.model))))
+        tokenizer = target.tokenizer
+        with progress("layer-map: states") as advance:
+            found = layer_map(
+                decoder,
+                dialog,
+                self.settings.question,
+                self.settings.answer,
+                capture=lambda messages, span, wanted: target.read(messages, span, wanted),
+                layers=layers,
+                trained_layers=decoder.card.read_layers,
+                decode=lambda token_id: str(tokenizer.decode([token_id])),
+                span=self.settings.span,
+                sampled=decoder.card.sampled_layer,
+                progress=advance,
+            )
+        files = save_layer_map(
+            found, self.folder, asdict(self.subject(subject_of(target, decoder))), seed=self.seed
+        )
+        return map_json(found, seed=self.seed), [*found.notes, *map(str, files)]
+
+    def run_plan(self) -> tuple[dict[str, Any], list[str]]:
+        """Training runs, one after another."""
+        from latentqa.benchmarks.ablations import ablation_plan
+        from latentqa.benchmarks.plans import plan_lines, run_plan
+        from latentqa.benchmarks.scaling import scaling_laws, scaling_plan
+        from latentqa.benchmarks.subjects import versions
+        from latentqa.cli.settings import load_settings
+        from latentqa.training import TrainConfig
+
+        if self.readers != ["lit"]:
+            raise ConfigError(f"{self.entry.name} trains decoders: its reader is lit. Leave --readers out.")
+        config = self.settings.config or BUILTIN_CONFIG
+        base = load_settings(TrainConfig, config, [])
+        if self.entry.name == "scaling":
+            runs = scaling_plan(self.settings, seed=self.seed)
+        else:
+            blocks = _count_blocks(base.target or base.model)
+            runs = ablation_plan(self.settings, base.model_dump(mode="json"), blocks, seed=self.seed)
+        from latentqa.benchmarks import Subject
+
+        with progress(f"{self.entry.name}: decoders") as advance:
+            result = run_plan(
+                self.entry.name,
+                runs,
+                _trainer(config, self.folder, self.root),
+                self.folder,
+                Subject(base.target or base.model, "", versions=versions()),
+                seed=self.seed,
+                data=str(self.root),
+                progress=advance,
+            )
+        if self.entry.name == "scaling":
+            laws = {f"law of {name}": str(law) for name, law in scaling_laws(result.rows).items()}
+            result = replace(result, extra=laws)
+        return result.to_json(), plan_lines(result)
+
+    def judge(self) -> Judge | None:
+        """The judge of free answers, its verdicts kept beside the run."""
+        from latentqa.benchmarks.judge import Judge, endpoint
+
+        if self.judge_url is None:
+            return None
+        key = os.environ.get("LATENTQA_JUDGE_KEY") or None
+        return Judge(endpoint(self.judge_url, self.judge_model, key=key), self.folder / "judge.jsonl")
+
+    def load(self) -> tuple[Target, Decoder | None]:
+        """The target, and the decoder if a reader needs one."""
+        from latentqa.baselines import READERS
+        from latentqa.decoder import default_target, load_target
+
+        if any(READERS[name].needs_decoder for name in self.readers):
+            return options.load_reader(
+                self.decoder,
+                target=self.target,
+                revision=None,
+                quantization=None,
+                trust_remote_code=False,
+                **self.load_options,
+            )
+        return load_target(self.target or default_target(self.decoder), **self.load_options), None
+
+    def tools(self, target: Target) -> Tools:
+        """What experiments are handed."""
+        from latentqa.benchmarks import Tools
+        from latentqa.benchmarks.texts import continuation, text_span
+
+        return Tools(
+            seed=self.seed,
+            limit=self.limit,
+            continue_text=continuation(target),
+            locate=text_span(target.tokenizer),
+        )
+
+    def subject(self, found: Subject) -> Subject:
+        """The models of the run under the names that the user gave."""
+        return replace(found, target=self.target or found.target)
+
+    def maker(
+        self, experiment: Experiment, target: Target, decoder: Decoder | None
+    ) -> Callable[[str, Training], Reader]:
+        """How a reader of a name is made."""
+        from latentqa.baselines import ReaderContext, make_reader
+
+        shared = ReaderContext(target, decoder, seed=self.seed, budget=self.budget)
+
+        def make(name: str, training: Training) -> Reader:
+            fold = "" if training.fold is None else f"-fold{training.fold}"
+            context = replace(
+                shared,
+                fit_items=[_fit_item(item) for item in training.fit],
+                validation=[(_fit_item(item), item.candidates) for item in training.validation],
+                answer_tokens=experiment.answer_tokens,
+                folder=self.folder / f"{name}{fold}",
+            )
+            vars(context)["reads"] = shared.reads  # one target pass a dialog, whoever reads it
+            try:
+                return make_reader(name, context)
+            except LatentQAError as error:
+                raise type(error)(f"Reader {name} on {experiment.name}: {error}") from error
+
+        return make
+
+
+EMBEDDED = ("ranking", "confidence")
+"""Scorers that compare free answers by embedding."""
+BUILTIN_CONFIG = Path(__file__).parents[1] / "builtin" / "train.yaml"
+
+
+def _prepare(target: Target, decoder: Decoder | None) -> Callable[[Sequence[Item]], list[Any]]:
+    """Captures each dialog once at every layer that some reader takes."""
+    from latentqa.types import Query
+
+    def prepare(items: Sequence[Item]) -> list[Query]:
+        queries = [item.query for item in items]
+        readings = [target.reading(query.dialog, query.span) for query in queries]
+        activations = target.read_many(readings, _layers(target, decoder))
+        return [
+            replace(query, activation=activation)
+            for query, activation in zip(queries, activations, strict=True)
+        ]
+
+    return prepare
+
+
+def _layers(target: Target, decoder: Decoder | None) -> tuple[int, ...]:
+    from latentqa.baselines.reads import grid
+
+    own = decoder.read_layers if decoder is not None else ()
+    return tuple(sorted({*grid(target, None), *own}))
+
+
+def _trainer(config: Path, folder: Path, root: Path) -> Callable[[Any], Any]:
+    """Trains what is planned, in a folder of its own, and reads off its held-out figures."""
+    from contextlib import redirect_stdout
+
+    from latentqa.benchmarks.plans import Outcome, PlannedRun
+    from latentqa.cli.settings import load_settings
+    from latentqa.training import TrainConfig, train
+
+    def train_one(planned: PlannedRun) -> Outcome:
+        place = folder / planned.name.replace(" ", "-").replace("/", "_")
+        given = [*planned.overrides, f"output={json.dumps(str(place))}", f"data_root={json.dumps(str(root))}"]
+        settings = load_settings(TrainConfig, config, given)
+        with redirect_stdout(sys.stderr):
+            result = train(settings)
+        made = Path(result.folder or place)
+        size = sum(file.stat().st_size for file in made.glob("*.safetensors"))
+        return Outcome(result.figures, result.seconds, size)
+
+    return train_one
+
+
+def _count_blocks(model: str) -> int:
+    from latentqa.models import find_blocks, load_model
+
+    return len(find_blocks(load_model(model).model))
+
+
+def _fit_item(item: Item) -> FitItem:
+    from latentqa.baselines import FitItem
+
+    return FitItem(item.query, item.gold, str(item.meta.get("label", item.gold)))
+
+
+def _answers(experiment: Experiment) -> list[str]:
+    texts = {text: None for item in experiment.items for text in (item.gold, *item.candidates)}
+    return list(texts)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
