@@ -172,6 +172,32 @@ def test_the_terms_are_what_their_formulas_say() -> None:
     assert float(losses["count"]) == 3
 
 
+def test_support_against_the_mean_activation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    square, prior = torch.randn(3, 3, generator=generator) - 2, torch.randn(3, generator=generator) - 2
+    settings = LossSettings(0.0, CONTRAST.model_copy(update={"reference": "mean"}), (2,))
+    losses = lit_loss(torch.cat([square.reshape(-1), prior]), _Layout(((0, 3),), (), (9,)), settings)
+    choices = torch.cat([square, prior[None]])  # the mean stands among the activations
+    foreign = -sum((5 * choices[:, j]).log_softmax(0)[j] for j in range(3))
+    ranking = -sum((5 * (square[i] - prior)).log_softmax(0)[i] for i in range(3))
+    torch.testing.assert_close(losses["foreign"], torch.as_tensor(foreign))
+    torch.testing.assert_close(losses["ranking"], torch.as_tensor(ranking))
+
+
+def test_the_mean_activation_is_put_to_every_answer_of_a_group() -> None:
+    groups = in_groups(make_entries(5, pairs=2), 3)
+    by_mean = CONTRAST.model_copy(update={"reference": "mean"})
+    rows, layout = _rows(groups, by_mean)
+    assert _rows(groups, CONTRAST)[0] == rows[: layout.priors[0]]
+    for number, (first, group) in enumerate(zip(layout.priors, groups, strict=True)):
+        found = rows[first : first + len(group)]
+        assert found == [Row(5 + number, *entry.pairs[0]) for entry in group]
+    module = make_module(contrast=by_mean)
+    width = module.model.config.hidden_size
+    module._mean = {"stimulus": torch.zeros(1, width)}
+    assert torch.isfinite(module(groups)["loss"])
+
+
 def test_a_group_of_one_has_the_answer_term_alone() -> None:
     losses = lit_loss(
         torch.tensor([-1.0, -2.0]), _Layout(((0, 1), (1, 1)), ()), LossSettings(1.0, CONTRAST, (2,))

@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+from latentqa.decoder.card import Card
+from latentqa.decoder.load import find_decoder
 from latentqa.decoder.target import Target
 from latentqa.errors import ConfigError, TrainingError
 from latentqa.models import LoadedModel, hidden_size
@@ -42,6 +44,35 @@ def check_fit(config: TrainConfig, target: Target, base: LoadedModel) -> None:
             f"base {base.name} takes {hidden_size(base.model)}. Choose a base of the target's width, or set "
             "a mapping: its regression takes one width to the other."
         )
+
+
+def check_start(config: TrainConfig, target: Target) -> None:
+    """Refuse to go on from a decoder that is wired in another way.
+
+    Raises:
+        ConfigError: naming what differs.
+    """
+    if config.start is None:
+        return
+    card = Card.load(find_decoder(config.start))
+    mapping = None if config.mapping is None else (config.mapping.ridge, config.mapping.gain)
+    theirs = None if card.mapping is None else (card.mapping.ridge, card.mapping.gain)
+    sides = {
+        "kind": (card.kind, config.kind),
+        "read layers": (card.read_layers, config.read_layers),
+        "write site": (card.write_site, str(write_site(config))),
+        "injection": (card.injection, config.injection),
+        "scale": (card.scale, config.scale),
+        "mapping (ridge, gain)": (theirs, mapping),
+        "prompt template": (card.prompt.template, config.template),
+        "target": (card.target_hash, target.weights_hash),
+    }
+    for what, (found, asked) in sides.items():
+        if found != asked:
+            raise ConfigError(
+                f"start: {config.start} was trained with {what} {found}, and this run asks for {asked}. Give "
+                "its settings, or leave start out."
+            )
 
 
 def check_patience(config: TrainConfig) -> None:

@@ -77,6 +77,8 @@ class ContrastSettings(_Settings):
         ranking: weight of "this activation has which answer?", by support.
         sharpness: factor on mean log-probabilities (nats a token) before the softmax.
         same_question: share of groups in which all answers are put to one question.
+        reference: what the support in `ranking` compares with: the `group`'s other activations, or the `mean`
+            activation, as ranking by support does later; every answer is then scored on that too.
     """
 
     group: int = Field(4, ge=1)
@@ -84,6 +86,7 @@ class ContrastSettings(_Settings):
     ranking: float = 1.0
     sharpness: float = 8.0
     same_question: float = Field(0.5, ge=0, le=1)
+    reference: Literal["group", "mean"] = "group"
 
 
 class TrainConfig(_Settings):
@@ -119,6 +122,7 @@ class TrainConfig(_Settings):
         answer: weight of the answer's cross-entropy.
         contrast: the ranking term.
         lora: the adapter.
+        start: a decoder to go on from, `builtin` or a folder: its adapter (with its rank) and its mapping.
         ema: decay of the averaged weights that are kept at the end; 0 is off.
         held_out: share of labels kept out of training.
         evaluate_every: steps; 0 only at the end.
@@ -162,6 +166,7 @@ class TrainConfig(_Settings):
     answer: float = 1.0
     contrast: ContrastSettings = ContrastSettings()  # pyright: ignore[reportCallIssue]
     lora: LoRASettings = LoRASettings()  # pyright: ignore[reportCallIssue]
+    start: str | None = None
     ema: float = Field(0.0, ge=0, lt=1)
     held_out: float = Field(0.1, ge=0, lt=1)
     evaluate_every: int = Field(0, ge=0)

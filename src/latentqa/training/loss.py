@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,20 +63,30 @@ class LITModule(nn.Module):
         wiring: the decoder.
         target: the model that is read; frozen.
         settings: weights of the terms.
+        mean: span → mean activation `[L, D]`, for `contrast.reference: mean`.
     """
 
-    def __init__(self, wiring: Wiring, target: Target, settings: LossSettings) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        target: Target,
+        settings: LossSettings,
+        mean: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self.model = wiring.model
         self._no_split_modules = wiring.model._no_split_modules  # the blocks, which FSDP shards one by one
         self._wiring = wiring
         self._target = (target,)  # in a tuple, so that a separate target is no submodule and is not wrapped
         self._settings = settings
+        self._mean = mean or {}
 
     def forward(self, groups: Sequence[Sequence[PreparedEntry]]) -> Losses:
         """Sums of the loss terms over all entries of the groups."""
         slots = self._read([entry for group in groups for entry in group])
         rows, layout = _rows(groups, self._settings.contrast)
+        if layout.priors:
+            slots += [self._mean_slot(group[0]) for group in groups]
         with self._wiring.active(), disable_input_dtype_casting(self.model):
             values, row_index = answer_logprobs(self._wiring, slots, rows, share=self._settings.share)
         return lit_loss(mean_per_row(values, row_index, len(rows)), layout, self._settings)
@@ -104,6 +114,12 @@ class LITModule(nn.Module):
                 slots[number] = self._slot(entries[number], part)
         return [slots[number] for number in range(len(entries))]
 
+    def _mean_slot(self, entry: PreparedEntry) -> Slot:
+        """The mean activation in place of an entry's own."""
+        span = entry.reading.span
+        mean = self._mean.get(span.name, next(iter(self._mean.values())))
+        return self._slot(entry, mean[:, None].expand(-1, len(span.indices), -1))
+
     def _slot(self, entry: PreparedEntry, vectors: Tensor) -> Slot:
         if entry.layer is not None:
             vectors = vectors[[self._settings.layers.index(entry.layer)]]
@@ -123,10 +139,14 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the rows of a group lie: a square (answer j on activation i at i·G + j), then further pairs."""
+    """Where the rows of a group lie: a square (answer j on activation i at i·G + j), then further pairs.
+
+    With `contrast.reference: mean` the group's answers on the mean activation follow, from `priors` on.
+    """
 
     squares: tuple[tuple[int, int], ...]
     further: tuple[int, ...]
+    priors: tuple[int, ...] = ()
 
 
 def _rows(groups: Sequence[Sequence[PreparedEntry]], contrast: ContrastSettings) -> tuple[list[Row], _Layout]:
@@ -148,7 +168,12 @@ def _rows(groups: Sequence[Sequence[PreparedEntry]], contrast: ContrastSettings)
             further += range(len(rows), len(rows) + len(entry.pairs) - 1)
             rows += [Row(slot + i, question, answer) for question, answer in entry.pairs[1:]]
         slot += len(group)
-    return rows, _Layout(tuple(squares), tuple(further))
+    priors: list[int] = []
+    if contrast.reference == "mean" and contrast.group > 1:
+        for number, group in enumerate(groups):
+            priors.append(len(rows))
+            rows += [Row(slot + number, *entry.pairs[0]) for entry in group]
+    return rows, _Layout(tuple(squares), tuple(further), tuple(priors))
 
 
 def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
@@ -157,7 +182,8 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
     Three terms, each a sum over examples: the answer's cross-entropy; `foreign`, a softmax over the
     activations of the group for one answer; `ranking`, a softmax over the answers of the group for one
     activation, of their support against the group (log-probability minus the log of its mean over
-    activations, which is the `shuffled` reference).
+    activations, which is the `shuffled` reference; or against the mean activation, which then also stands
+    among the activations of `foreign`).
 
     Args:
         scores: `[S]`, mean log-probability per answer token of each row, in nats.
@@ -170,7 +196,7 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
     contrast = settings.contrast
     sums = {name: scores.new_zeros(()) for name in ("answer", "foreign", "ranking", "gap")}
     count = 0
-    for start, size in layout.squares:
+    for number, (start, size) in enumerate(layout.squares):
         square = scores[start : start + size * size].view(size, size)
         own = square.diagonal()
         sums["answer"] = sums["answer"] - own.sum()
@@ -178,10 +204,14 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
         if size == 1:
             continue
         places = torch.arange(size, device=scores.device)
-        expected = torch.logsumexp(square, dim=0) - math.log(size)
-        sharp = contrast.sharpness
+        sharp, choices = contrast.sharpness, square.T
+        if layout.priors:
+            expected = scores[layout.priors[number] : layout.priors[number] + size]
+            choices = torch.cat([choices, expected[:, None]], dim=1)
+        else:
+            expected = torch.logsumexp(square, dim=0) - math.log(size)
         sums["foreign"] = sums["foreign"] + nn.functional.cross_entropy(
-            sharp * square.T, places, reduction="sum"
+            sharp * choices, places, reduction="sum"
         )
         support = sharp * (square - expected)
         sums["ranking"] = sums["ranking"] + nn.functional.cross_entropy(support, places, reduction="sum")

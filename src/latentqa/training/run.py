@@ -25,6 +25,7 @@ from latentqa.decoder.calibrate import calibrate
 from latentqa.decoder.card import Card, MappingCard, PromptCard, template_hash
 from latentqa.decoder.decoder import Decoder
 from latentqa.decoder.evaluate import rank
+from latentqa.decoder.load import find_decoder
 from latentqa.decoder.mapping import Mapping
 from latentqa.decoder.references import References, make_references
 from latentqa.decoder.target import Target
@@ -43,6 +44,7 @@ from latentqa.training.checks import (
     check_output,
     check_patience,
     check_same_run,
+    check_start,
     evaluates,
     write_settings,
 )
@@ -125,6 +127,7 @@ def train(
     layers = set_read_layers(config, target)
     config = config.model_copy(update={"read_layers": layers})
     check_fit(config, target, base)
+    check_start(config, target)
     check_same_run(output, config, mix, dry_run)
     prompt = decoder_prompt(base.tokenizer, template=config.template)
     plan = make_plan(config, mix.train, mix.sources, prompt)
@@ -226,7 +229,10 @@ def _trainer(
         share=not config.checkpointing and not is_sharded(),
         stop=not is_sharded(),
     )
-    module = LITModule(decoder.wiring, decoder.target, settings)
+    mean = {
+        span: vectors.to(decoder.wiring.model.device) for span, vectors in decoder.references.mean.items()
+    }
+    module = LITModule(decoder.wiring, decoder.target, settings, mean)
     n_examples = sum(one.n_examples for one in plan)
     callbacks: list[Any] = [JSONLLog(Path(config.output) / LOG_FILE, n_examples, progress)]
     if config.ema:
@@ -308,6 +314,10 @@ def _with_mapping(config: TrainConfig, mix: Mix, target: Target, base: LoadedMod
     if config.mapping is None:
         return wiring
     output = Path(config.output)
+    if config.start is not None:
+        mapping = Mapping.load(find_decoder(config.start))
+        mapping.save(output)
+        return replace(wiring, mapping=mapping.to(wiring.model.device))
     if checkpoints(output):
         return replace(wiring, mapping=Mapping.load(output).to(wiring.model.device))
     examples = _mapped(mix)

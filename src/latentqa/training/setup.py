@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig
 
 from latentqa.activations import WriteSite
+from latentqa.decoder.load import find_decoder
 from latentqa.decoder.target import Target, load_target
 from latentqa.decoder.wiring import Wiring
 from latentqa.dialogs import decoder_prompt
@@ -20,6 +21,7 @@ from latentqa.models import (
     add_adapter,
     enable_checkpointing,
     find_blocks,
+    load_adapter,
     load_model,
     resolve_layer,
 )
@@ -29,13 +31,16 @@ ADAPTER = "decoder"
 
 
 def make_decoder_model(config: TrainConfig, base: LoadedModel, layers: Sequence[int]) -> Wiring:
-    """Put a fresh adapter on the base, or free all weights of a copy, and wire it."""
+    """Put an adapter on the base, fresh or that of `config.start`, or free all weights of a copy; wire it."""
     site = write_site(config.model_copy(update={"read_layers": tuple(layers)}))
     site.module(base.model)
     for parameter in base.model.parameters():
         parameter.requires_grad_(config.kind == "full")
     if config.kind == "lora":
-        add_adapter(base.model, _lora(config, base, site), ADAPTER, seed=config.seed)
+        if config.start is None:
+            add_adapter(base.model, _lora(config, base, site), ADAPTER, seed=config.seed)
+        else:
+            load_adapter(base.model, find_decoder(config.start), ADAPTER, trainable=True)
         for parameter in adapter_parameters(base.model, ADAPTER):
             parameter.requires_grad_(True)
     if config.checkpointing:
