@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from latentqa.activations import WriteSite, inject
-from latentqa.baselines.fit import Validation
 from latentqa.baselines.ranking import check_queries, plain_answer, rank
 from latentqa.baselines.reads import grid
-from latentqa.baselines.search import Found, Settings, first_settings, reciprocal_rank, search
+from latentqa.baselines.search import Searched, Settings
 from latentqa.data import plain_dialogs
 from latentqa.models import active_adapter, find_blocks
 from latentqa.models.head import logits
@@ -25,7 +24,7 @@ ORDINARY = 32  # dialogs that the prior is taken from
 NAMED = 5  # words of a free answer
 
 
-class LogitLens:
+class LogitLens(Searched):
     """Words by the output head on activations, of all tokens of the span together.
 
     An answer's score is the mean over its tokens of the lens's log-probability; support subtracts the same
@@ -41,24 +40,14 @@ class LogitLens:
     def __init__(self, context: ReaderContext) -> None:
         self._reads = context.reads
         self._target = context.target
-        self._budget = context.budget
-        self._axes = {
+        axes = {
             "layer": grid(context.target, context.layers),
             "pool": ("mean log-probability", "mean probability", "last token"),
             "prior": ("ordinary dialogs", "no prior"),
             "answer": ("all tokens", "first token"),
         }
-        self._found = Found(first_settings(self._axes))
+        super().__init__(axes, context.budget)
         self._priors: dict[tuple[int, str], Tensor] = {}
-
-    @property
-    def choices(self) -> dict[str, object]:
-        """The chosen layer, pooling and prior, and how many settings were tried."""
-        return self._found.choices()
-
-    def choose(self, validation: Validation) -> None:
-        """Choose layer, pooling and prior on the validation items."""
-        self._found = search(self._axes, lambda settings: self._judge(settings, validation), self._budget)
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """The five tokens that gained most, as one text."""
@@ -80,9 +69,6 @@ class LogitLens:
         """Candidates by support."""
         check_queries(self.name, queries, candidates)
         return self._score(queries, candidates, self._found.settings)
-
-    def _judge(self, settings: Settings, validation: Validation) -> float:
-        return reciprocal_rank(lambda queries, texts: self._score(queries, texts, settings), validation)
 
     def _score(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], settings: Settings

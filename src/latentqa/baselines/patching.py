@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from latentqa.activations import WriteSite
-from latentqa.baselines.fit import Validation
 from latentqa.baselines.prompted import Prompt, Prompted
 from latentqa.baselines.ranking import check_queries, plain_answer, rank
 from latentqa.baselines.reads import depth, grid
-from latentqa.baselines.search import Found, Settings, first_settings, reciprocal_rank, search
+from latentqa.baselines.search import Searched, Settings
 from latentqa.dialogs import DecoderPrompt, decoder_prompt
 from latentqa.types import Answer, Query, Score
 
@@ -38,7 +37,7 @@ SELFIE = {
 }
 
 
-class _Patching:
+class _Patching(Searched):
     """What the two have in common: a prompt with placeholders, and where vectors come from and go to.
 
     Settings: `layer`, the block whose output is read; `prompt`; `tokens`, which of the span's vectors are
@@ -53,28 +52,18 @@ class _Patching:
         self._reads = context.reads
         self._target = context.target
         self._prompted = Prompted(context.target)
-        self._budget = context.budget
         self._answer_tokens = context.answer_tokens
         self._wordings: dict[str, DecoderPrompt] = {
             name: decoder_prompt(context.target.tokenizer, template=template)
             for name, template in templates.items()
         }
-        self._axes: dict[str, Sequence[Any]] = {
+        axes: dict[str, Sequence[Any]] = {
             "layer": grid(context.target, context.layers),
             "prompt": tuple(templates),
             "tokens": tuple(tokens),
             "write": tuple(writes),
         }
-        self._found = Found(first_settings(self._axes))
-
-    @property
-    def choices(self) -> dict[str, object]:
-        """The chosen layer, prompt, tokens and write site, and how many settings were tried."""
-        return self._found.choices()
-
-    def choose(self, validation: Validation) -> None:
-        """Choose layer, prompt, tokens and write site on the validation items."""
-        self._found = search(self._axes, lambda settings: self._judge(settings, validation), self._budget)
+        super().__init__(axes, context.budget)
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """Greedy answers of the patched prompt."""
@@ -94,9 +83,6 @@ class _Patching:
         """Candidates by log p(answer | patched) − log p(answer | nothing patched)."""
         check_queries(self.name, queries, candidates)
         return self._score(queries, candidates, self._found.settings)
-
-    def _judge(self, settings: Settings, validation: Validation) -> float:
-        return reciprocal_rank(lambda queries, texts: self._score(queries, texts, settings), validation)
 
     def _score(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], settings: Settings

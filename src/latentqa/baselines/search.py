@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,38 @@ class Found:
         """For the table: the settings, how many were tried, and the best one's value."""
         shown = None if self.value is None else round(self.value, 4)
         return {**self.settings, "tried": self.tried, "validation": shown}
+
+
+class Searched(ABC):
+    """A reader's part that chooses its settings on validation items.
+
+    Args:
+        axes: name → values to choose from; the first of each is used until `choose` is called.
+        budget: most settings that are judged.
+    """
+
+    def __init__(self, axes: Axes, budget: int) -> None:
+        self._axes = axes
+        self._budget = budget
+        self._found = Found(first_settings(axes))
+
+    @property
+    def choices(self) -> dict[str, object]:
+        """The chosen settings, and how many were tried."""
+        return self._found.choices()
+
+    def choose(self, validation: Validation) -> None:
+        """Choose the settings on the validation items."""
+        self._found = search(self._axes, lambda settings: self._judge(settings, validation), self._budget)
+
+    def _judge(self, settings: Settings, validation: Validation) -> float:
+        return reciprocal_rank(lambda queries, texts: self._score(queries, texts, settings), validation)
+
+    @abstractmethod
+    def _score(
+        self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], settings: Settings
+    ) -> list[list[Score]]:
+        """Candidates of each query under some settings, best support first."""
 
 
 def first_settings(axes: Axes) -> Settings:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from latentqa.baselines.fit import Validation
 from latentqa.baselines.prompted import Prompt, Prompted
 from latentqa.baselines.ranking import check_queries, plain_answer, rank
-from latentqa.baselines.search import Found, Settings, first_settings, reciprocal_rank, search
+from latentqa.baselines.search import Searched, Settings
 from latentqa.decoder import Reading
 from latentqa.dialogs import render
 from latentqa.types import Answer, Query, Score
@@ -51,7 +50,7 @@ def visible_text(reading: Reading) -> str:
     return "\n".join(parts)
 
 
-class TextGiven:
+class TextGiven(Searched):
     """The target prompted with the visible text of the span and the question, as a chat.
 
     Support is log-probability minus the same with the text left out of the prompt; the search may choose to
@@ -68,19 +67,9 @@ class TextGiven:
         self._reads = context.reads
         self._prompted = Prompted(context.target)
         self._tokenizer = context.target.tokenizer
-        self._budget = context.budget
         self._answer_tokens = context.answer_tokens
-        self._axes = {"prompt": tuple(range(len(TEMPLATES))), "system": SYSTEMS, "prior": PRIORS}
-        self._found = Found(first_settings(self._axes))
-
-    @property
-    def choices(self) -> dict[str, object]:
-        """The chosen prompt, system message and prior, and how many settings were tried."""
-        return self._found.choices()
-
-    def choose(self, validation: Validation) -> None:
-        """Choose prompt, system message and prior on the validation items."""
-        self._found = search(self._axes, lambda settings: self._judge(settings, validation), self._budget)
+        axes = {"prompt": tuple(range(len(TEMPLATES))), "system": SYSTEMS, "prior": PRIORS}
+        super().__init__(axes, context.budget)
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """The target's greedy answers."""
@@ -97,9 +86,6 @@ class TextGiven:
         """Candidates by support."""
         check_queries(self.name, queries, candidates)
         return self._score(queries, candidates, self._found.settings)
-
-    def _judge(self, settings: Settings, validation: Validation) -> float:
-        return reciprocal_rank(lambda queries, texts: self._score(queries, texts, settings), validation)
 
     def _score(
         self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], settings: Settings
