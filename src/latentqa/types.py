@@ -89,6 +89,10 @@ class Answer:
         span: name of the span that was read.
         decoder: name of the reader.
         n_tokens: tokens of the answer.
+        p_correct: calibrated probability (0–1) that the answer is right; None if the card has no confidence.
+        agreement: share (0–1) of drawn samples that say the same; None if none were drawn.
+        specificity: share (0–1) of other dialogs whose activations fit the answer less well than these do;
+            None if it was not asked for.
     """
 
     text: str
@@ -101,6 +105,9 @@ class Answer:
     span: str
     decoder: str
     n_tokens: int
+    p_correct: float | None = None
+    agreement: float | None = None
+    specificity: float | None = None
 
     @property
     def logprob(self) -> float:

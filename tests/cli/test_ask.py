@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from typer.testing import Result
 
 from latentqa.cli import options
 from latentqa.decoder import PRESETS
+from latentqa.reader import FakeReader
 
 KEYS = "dialog question answer verdict support percentile logprob read_layers span decoder n_tokens".split()
 PIRATE = [{"role": "system", "content": "You are a pirate."}, {"role": "user", "content": "Hi"}]
@@ -87,7 +89,40 @@ def test_settings_reach_the_decoder(latentqa: Callable[..., Result], decoder) ->
         "temperature": 0.5,
         "reference": "shuffled",
         "batch_size": 3,
+        "samples": 0,
+        "specificity": False,
+        "max_error": None,
     }
+    latentqa("ask", "--user", "Hi", "--samples", "4", "--specificity", "--max-error", "0.2", "Who?")
+    assert decoder.settings.items() >= {"samples": 4, "specificity": True, "max_error": 0.2}.items()
+    assert len(decoder.queries) == 2
+
+
+def test_what_was_computed_about_an_answer_is_shown(
+    latentqa: Callable[..., Result], decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = decoder._answer
+    signals = {"p_correct": 0.8125, "agreement": 0.75, "specificity": 0.9}
+    monkeypatch.setattr(decoder, "_answer", lambda query: replace(plain(query), **signals))
+    printed = latentqa("ask", "--user", "Hi", "Who?").stdout
+    assert "p(correct) 0.81" in printed and "75% of samples agree" in printed
+    assert "fits better than 90% of other dialogs" in printed
+    row = json.loads(latentqa("ask", "--user", "Hi", "--json", "Who?").stdout)
+    assert row.items() >= signals.items()
+
+
+def test_explain_puts_the_question_to_controls_too(
+    latentqa: Callable[..., Result], decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(name: str, context: object) -> FakeReader:
+        return FakeReader({"Who?": f"{name} says"})
+
+    monkeypatch.setattr("latentqa.baselines.make_reader", make)
+    printed = latentqa("ask", "--user", "Hi", "--explain", "Who?").stdout
+    said = [printed.index(f"{name} says") for name in ("no-activation", "shuffled", "text-given")]
+    assert printed.index("A lighthouse keeper.") < said[0] < said[1] < said[2]
+    row = json.loads(latentqa("ask", "--user", "Hi", "--explain", "--json", "Who?").stdout)
+    assert row["controls"]["text-given"] == "text-given says"
 
 
 @pytest.mark.parametrize("verb", [("ask", "--user", "Hi", "Who?"), ("evaluate",)])

@@ -28,7 +28,7 @@ from latentqa.benchmarks.experiment import (
 )
 from latentqa.benchmarks.hidden_prompts import EVAL, GROUPS, TRAIN, usable_examples
 from latentqa.benchmarks.runner import Row
-from latentqa.benchmarks.statistics import need
+from latentqa.benchmarks.statistics import fit_logistic
 from latentqa.data import Example, as_turns, data_file, is_held_out, load_published
 from latentqa.data.schema import ExampleKind
 from latentqa.errors import DataError
@@ -101,8 +101,10 @@ def calibration(root: Path, settings: CalibrationSettings, tools: Tools) -> Expe
         )
     answers = list(dict.fromkeys(pair.answer for example in test for pair in example.qa))
     name = tools.embed_name if tools.embed is not None else load_embedding(answers).name
-    tested = draw(_items(test, "test", settings, tools.seed), tools.limit, tools.seed)
-    fitted = draw(_items(held_out, "fit", settings, tools.seed), tools.limit, tools.seed)
+    tested = draw(confidence_items(test, "test", settings.distractors, tools.seed), tools.limit, tools.seed)
+    fitted = draw(
+        confidence_items(held_out, "fit", settings.distractors, tools.seed), tools.limit, tools.seed
+    )
     return Experiment(
         name="calibration",
         doc="Does the reader know when it is right? Signals alone, and calibrated on held-out labels.",
@@ -178,15 +180,20 @@ def _predict(rows: list[Row], reader: str, predictor: Predictor) -> None:
     inputs = np.array([[rows[n].values[name] for name in signals] for n in own])
     fitted = set(train)
     chosen = np.array([n in fitted for n in own])
-    center, spread = inputs[chosen].mean(0), inputs[chosen].std(0) + 1e-9
-    scaled = (inputs - center) / spread
-    model = need("sklearn.linear_model").LogisticRegression(C=1.0, max_iter=1000)
-    model.fit(scaled[chosen], outcomes)
-    for n, p in zip(own, model.predict_proba(scaled)[:, 1].tolist(), strict=True):
+    model = fit_logistic(inputs[chosen], outcomes)
+    for n, p in zip(own, model.probabilities(inputs).tolist(), strict=True):
         rows[n] = replace(rows[n], values={**rows[n].values, predictor.name: p})
 
 
-def _items(examples: Sequence[Example], split: str, settings: CalibrationSettings, seed: int) -> list[Item]:
+def confidence_items(examples: Sequence[Example], split: str, distractors: int, seed: int) -> list[Item]:
+    """Every question of every example, with wrong answers of its group; with a system prompt also as turns.
+
+    Args:
+        examples: with pairs.
+        split: `fit` or `test`, a flag of the items.
+        distractors: wrong answers of each.
+        seed: of their draw.
+    """
     whole = [
         variant
         for example in examples
@@ -197,9 +204,9 @@ def _items(examples: Sequence[Example], split: str, settings: CalibrationSetting
     for example in whole:
         for number, pair in enumerate(example.qa):
             pool = [text for text in pools[example.group, number] if text != pair.answer]
-            if len(pool) < settings.distractors:
+            if len(pool) < distractors:
                 continue
-            wrong = random.Random(f"{seed}:{example.label}:{number}").sample(pool, settings.distractors)
+            wrong = random.Random(f"{seed}:{example.label}:{number}").sample(pool, distractors)
             items.append(
                 Item(
                     id=f"{split}:{example.id}:{number}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -27,7 +28,8 @@ class AnswerKey(NamedTuple):
 def answer_row(key: AnswerKey, answer: Answer) -> dict[str, Any]:
     """Give the object that `--json` prints for one answer; log-probabilities and support in nats.
 
-    The key `sample` is there from the second sample of a question on.
+    The key `sample` is there from the second sample of a question on; `p_correct`, `agreement` and
+    `specificity` where they were computed.
     """
     return {
         "dialog": key.dialog,
@@ -41,7 +43,12 @@ def answer_row(key: AnswerKey, answer: Answer) -> dict[str, Any]:
         "span": answer.span,
         "decoder": answer.decoder,
         "n_tokens": answer.n_tokens,
-    } | ({"sample": key.sample} if key.sample else {})
+    } | _optional(
+        sample=key.sample or None,
+        p_correct=answer.p_correct,
+        agreement=answer.agreement,
+        specificity=answer.specificity,
+    )
 
 
 def print_dialog(named: NamedDialog) -> None:
@@ -56,7 +63,21 @@ def print_answer(answer: Answer) -> None:
         figures.append(f"support {answer.support:+.2f} nats a token")
     if answer.percentile is not None:
         figures.append(f"percentile {answer.percentile:.0f}")
-    typer.echo(f"  {typer.style(answer.question, bold=True)}\n    {answer.text}\n    {', '.join(figures)}")
+    if answer.p_correct is not None:
+        figures.append(f"p(correct) {answer.p_correct:.2f}")
+    if answer.agreement is not None:
+        figures.append(f"{answer.agreement:.0%} of samples agree")
+    if answer.specificity is not None:
+        figures.append(f"fits better than {answer.specificity:.0%} of other dialogs")
+    text = typer.style(answer.text, dim=answer.verdict == "not sure")
+    typer.echo(f"  {typer.style(answer.question, bold=True)}\n    {text}\n    {', '.join(figures)}")
+
+
+def print_controls(controls: Mapping[str, str]) -> None:
+    """Print what the same question gives on controls, below an answer: name and text of each."""
+    width = max(map(len, controls))
+    for name, text in controls.items():
+        typer.secho(f"      {name:<{width}}  {text}", dim=True)
 
 
 class AnswerFile:
@@ -124,6 +145,11 @@ class AnswerFile:
                 f"{self.path}, row {number} is no answer of `latentqa ask`. Choose another --out."
             )
         return row
+
+
+def _optional(**values: float | None) -> dict[str, Any]:
+    """The values that are there."""
+    return {name: _rounded(value) for name, value in values.items() if value is not None}
 
 
 def _rounded(value: float | None) -> float | None:

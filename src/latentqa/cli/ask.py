@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from latentqa.cli import options
-from latentqa.cli.answers import AnswerFile, AnswerKey, answer_row, print_answer, print_dialog
+from latentqa.cli.answers import (
+    AnswerFile,
+    AnswerKey,
+    answer_row,
+    print_answer,
+    print_controls,
+    print_dialog,
+)
 from latentqa.cli.inputs import NamedDialog, check_place, dialog_from_turns, read_dialogs, read_questions
 from latentqa.cli.progress import note, progress
 from latentqa.errors import LatentQAError
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
     from latentqa.decoder import Decoder, Target
     from latentqa.types import Answer
 
+CONTROLS = ("no-activation", "shuffled", "text-given")
+"""Readers that `--explain` puts beside an answer."""
 QUERIES_AT_ONCE = 128
 """Queries handed to the decoder together; it makes its own batches of them."""
 
@@ -71,18 +80,48 @@ def ask(
         int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
     ] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 0.0,
-    samples: Annotated[int, typer.Option("--samples", min=1, help="Answers drawn per question.")] = 1,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples",
+            min=1,
+            help="Answers drawn per question. With --temperature 0 one greedy answer is shown, beside the "
+            "share of them that says the same.",
+        ),
+    ] = None,
+    specificity: Annotated[
+        bool,
+        typer.Option(
+            "--specificity", help="Say how many other dialogs an answer fits less well than this one."
+        ),
+    ] = False,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error",
+            min=0.0,
+            max=1.0,
+            help="Mark answers not sure whose p(correct) went with a larger share of errors on held-out "
+            "labels.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Put each question to no activation, another dialog and the text too."
+        ),
+    ] = False,
     batch_size: options.BatchSize = 8,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask questions about a dialog's activations.
 
     The activations of one span are read, the rest of the dialog stays hidden from the decoder. Each answer
-    comes with its verdict: supported, or not sure.
+    comes with its verdict: supported, or not sure; and with p(correct), if the decoder's card has been fitted
+    for it (`latentqa calibrate --labels`).
     """
-    if samples > 1 and temperature == 0:
-        raise typer.BadParameter(f"{samples} greedy samples are all the same. Pass --temperature above 0.")
-    wanted = _wanted(questions, questions_file, dialogs, (system, user, assistant), samples)
+    shown = samples if samples and temperature > 0 else 1
+    wanted = _wanted(questions, questions_file, dialogs, (system, user, assistant), shown)
     if out is not None:
         check_place(out)
     read_target, reader = options.load_reader(
@@ -101,8 +140,11 @@ def ask(
         "temperature": temperature,
         "reference": reference.value,
         "batch_size": batch_size,
+        "samples": samples or 0 if temperature == 0 else 0,
+        "specificity": specificity,
+        "max_error": max_error,
     }
-    run = AskRun(read_target, reader, reader.card.span if read is None else read, settings)
+    run = AskRun(read_target, reader, reader.card.span if read is None else read, settings, explain)
     if out is None:
         _print_all(run, wanted, as_json)
     else:
@@ -118,12 +160,14 @@ class AskRun:
         decoder: the decoder that answers.
         span: what is read of every dialog.
         settings: options of `Decoder.ask`.
+        explain: put each question to the control readers too.
     """
 
     target: Target
     decoder: Decoder
     span: str
     settings: dict[str, Any]
+    explain: bool = False
 
     def answer(self, wanted: Sequence[Asked], on_answer: Callable[[int, Answer], None]) -> None:
         """Ask everything, calling `on_answer(index, answer)` for each answer as it comes."""
@@ -141,6 +185,20 @@ class AskRun:
                 asked = [wanted[index] for index in indices]
                 queries = [Query(one.named.dialog, self.span, one.question) for one in asked]
                 self.decoder.ask(queries, seed=wanted[indices[0]].sample, on_answer=came, **self.settings)
+
+    def controls(self, wanted: Sequence[Asked]) -> list[dict[str, str]]:
+        """What the control readers say to each question: reader → answer; nothing unless `explain`."""
+        if not self.explain:
+            return [{} for _ in wanted]
+        from latentqa.baselines import ReaderContext, make_reader
+
+        context = ReaderContext(self.target, self.decoder, answer_tokens=self.settings["max_new_tokens"])
+        queries = [Query(one.named.dialog, self.span, one.question) for one in wanted]
+        said: list[dict[str, str]] = [{} for _ in wanted]
+        for name in CONTROLS:
+            for texts, answer in zip(said, make_reader(name, context).ask(queries), strict=True):
+                texts[name] = answer.text
+        return said
 
     def _check_spans(self, wanted: Sequence[Asked]) -> None:
         """Find the span in every dialog before the first question is asked, so that none fails half-way."""
@@ -185,6 +243,7 @@ def _batches(wanted: Sequence[Asked]) -> Iterator[list[int]]:
 def _print_all(run: AskRun, wanted: Sequence[Asked], as_json: bool) -> None:
     """Print answers in the order they were asked for, each as soon as those before it are there."""
     came: dict[int, Answer] = {}
+    controls = run.controls(wanted)
     printed = 0
 
     def on_answer(index: int, answer: Answer) -> None:
@@ -193,11 +252,14 @@ def _print_all(run: AskRun, wanted: Sequence[Asked], as_json: bool) -> None:
         while printed in came:
             named = wanted[printed].named
             if as_json:
-                typer.echo(json.dumps(_row(wanted[printed], came.pop(printed)), ensure_ascii=False))
+                row = _row(wanted[printed], came.pop(printed), controls[printed])
+                typer.echo(json.dumps(row, ensure_ascii=False))
             else:
                 if printed == 0 or wanted[printed - 1].named != named:
                     print_dialog(named)
                 print_answer(came.pop(printed))
+                if controls[printed]:
+                    print_controls(controls[printed])
             printed += 1
 
     run.answer(wanted, on_answer)
@@ -212,7 +274,8 @@ def _write_all(run: AskRun, wanted: Sequence[Asked], out: Path) -> None:
     }
     with AnswerFile(out, expected) as file:
         missing = [asked for asked in wanted if _key(asked) not in file.done]
-        run.answer(missing, lambda index, answer: file.write(_row(missing[index], answer)))
+        controls = run.controls(missing)
+        run.answer(missing, lambda index, answer: file.write(_row(missing[index], answer, controls[index])))
     note(f"{out}: {len(missing)} answers written, {len(wanted) - len(missing)} were there already.")
 
 
@@ -220,5 +283,5 @@ def _key(asked: Asked) -> AnswerKey:
     return AnswerKey(asked.named.name, asked.question, asked.sample)
 
 
-def _row(asked: Asked, answer: Answer) -> dict[str, Any]:
-    return answer_row(_key(asked), answer)
+def _row(asked: Asked, answer: Answer, controls: dict[str, str]) -> dict[str, Any]:
+    return answer_row(_key(asked), answer) | ({"controls": controls} if controls else {})

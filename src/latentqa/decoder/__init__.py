@@ -2,6 +2,7 @@
 
 from latentqa.decoder.calibrate import calibrate
 from latentqa.decoder.card import CARD_FILE, Calibration, Card, MappingCard, PromptCard
+from latentqa.decoder.confidence import Confidence
 from latentqa.decoder.decoder import Decoder
 from latentqa.decoder.evaluate import EvaluationReport, RankedItem, evaluate, rank
 from latentqa.decoder.load import default_target, find_decoder, load_decoder
@@ -15,6 +16,7 @@ __all__ = [
     "CARD_FILE",
     "Calibration",
     "Card",
+    "Confidence",
     "Decoder",
     "EvaluationReport",
     "Mapping",

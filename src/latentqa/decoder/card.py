@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from transformers import PreTrainedTokenizerBase
 
+from latentqa.decoder.confidence import Confidence
 from latentqa.errors import CardError, LayerError
 
 CARD_FILE = "latentqa.json"
@@ -110,6 +111,7 @@ class Card(BaseModel):
         training: settings and course of the training.
         figures: measured results.
         calibration: what a verdict is judged by; None before `calibrate`.
+        confidence: what p(correct) is made of, one model per set of signals; none before `fit_confidence`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -138,6 +140,7 @@ class Card(BaseModel):
     training: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     calibration: Calibration | None = None
+    confidence: tuple[Confidence, ...] = ()
 
     @property
     def default_layers(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import bisect
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
@@ -13,6 +14,7 @@ import torch
 
 from latentqa.activations.checks import check_finite
 from latentqa.decoder.card import Card
+from latentqa.decoder.confidence import agreement, model_for, signals_of
 from latentqa.decoder.forward import Row
 from latentqa.decoder.generate import Generated, Sampling, cut_at_stop, generate, stream
 from latentqa.decoder.references import References
@@ -24,6 +26,7 @@ from latentqa.models import remove_adapter, save_adapter
 from latentqa.types import Activation, Answer, Query, Score, Verdict
 
 MEMORY = 100_000  # reference scores kept
+SAMPLE_TEMPERATURE = 0.7  # of the samples that a greedy answer is compared with
 Key = tuple[tuple[object, ...], str, tuple[int, ...]]  # what it is put to, question, answer
 
 
@@ -81,8 +84,8 @@ class Decoder:
         Args:
             what: an `Activation`, or a sequence of `Query`.
             question: the question, if `what` is an activation.
-            options: `max_new_tokens`, `temperature`, `stop`, `seed`, `reference`, `batch_size`, `on_answer`;
-                see `ask_many`.
+            options: `max_new_tokens`, `temperature`, `stop`, `seed`, `reference`, `batch_size`, `samples`,
+                `specificity`, `max_error`, `on_answer`; see `ask_many`.
 
         Raises:
             QuestionError: an empty question.
@@ -105,6 +108,9 @@ class Decoder:
         seed: int = 0,
         reference: str = "mean",
         batch_size: int = 8,
+        samples: int = 0,
+        specificity: bool = False,
+        max_error: float | None = None,
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
         """Answer each (activation, question); questions on one activation share its prefix.
@@ -117,11 +123,23 @@ class Decoder:
             seed: of the sampling.
             reference: `mean`, `shuffled` or `none`, what support compares with.
             batch_size: answers generated together.
+            samples: further answers drawn to each question; the share that says the same is its `agreement`.
+            specificity: compare how well each answer fits with how well it fits other dialogs' activations.
+            max_error: an answer is `not sure` unless its p(correct) is one from which on at most this share
+                (0–1) of the answers that the card's confidence was fitted on were wrong.
             on_answer: called with (index, answer) as each batch ends.
 
         Returns:
             One `Answer` per pair, in order.
+
+        Raises:
+            ConfigError: `max_error` without a confidence in the card, or a count below 1.
         """
+        if max_error is not None and not self.card.confidence:
+            raise ConfigError(
+                f"max_error needs the confidence of decoder {self.name}, and its card has none. Fit it with "
+                "`latentqa calibrate DIR --labels FOLDER`."
+            )
         if max_new_tokens < 1 or batch_size < 1:
             raise ConfigError(
                 f"max_new_tokens and batch_size must be 1 or more; got {max_new_tokens} and {batch_size}."
@@ -132,8 +150,8 @@ class Decoder:
         answers: list[Answer] = []
         for first in range(0, len(pairs), batch_size):
             batch = pairs[first : first + batch_size]
-            for answer in self._answer_batch(batch, sampling, reference):
-                answers.append(answer)
+            for answer in self._answer_batch(batch, sampling, reference, samples, specificity):
+                answers.append(self._with_confidence(answer, max_error))
                 if on_answer is not None:
                     on_answer(len(answers) - 1, answer)
         return answers
@@ -293,8 +311,29 @@ class Decoder:
             remove_adapter(self.wiring.model, self.wiring.adapter)
 
     def _answer_batch(
-        self, batch: Sequence[tuple[Activation, str]], sampling: Sampling, reference: str
+        self,
+        batch: Sequence[tuple[Activation, str]],
+        sampling: Sampling,
+        reference: str,
+        samples: int,
+        specificity: bool,
     ) -> list[Answer]:
+        generated = self._generate(batch, sampling)
+        supports = self._supports(batch, generated, reference)
+        judged = self._judged_supports(batch, generated, reference, supports)
+        answers = [
+            self._answer(activation, question, answer, support, self._judge(activation, claim), sampling)
+            for (activation, question), answer, support, claim in zip(
+                batch, generated, supports, judged, strict=True
+            )
+        ]
+        if samples:
+            answers = self._with_agreement(batch, answers, sampling, samples)
+        if specificity:
+            answers = self._with_specificity(batch, answers, generated)
+        return answers
+
+    def _generate(self, batch: Sequence[tuple[Activation, str]], sampling: Sampling) -> list[Generated]:
         slots, place = [], {}
         for activation, _ in batch:
             if id(activation) not in place:
@@ -302,15 +341,54 @@ class Decoder:
                 slots.append(self.wiring.slot(activation.vectors, activation.positions))
         rows = [Row(place[id(activation)], question) for activation, question in batch]
         with self.wiring.active():
-            generated = generate(self.wiring, slots, rows, sampling)
-        supports = self._supports(batch, generated, reference)
-        judged = self._judged_supports(batch, generated, reference, supports)
+            return generate(self.wiring, slots, rows, sampling)
+
+    def _with_agreement(
+        self,
+        batch: Sequence[tuple[Activation, str]],
+        answers: Sequence[Answer],
+        sampling: Sampling,
+        samples: int,
+    ) -> list[Answer]:
+        """The answers with the share of drawn ones that say the same."""
+        warm = replace(sampling, temperature=sampling.temperature or SAMPLE_TEMPERATURE)
+        drawn: list[list[str]] = [[] for _ in batch]
+        for number in range(samples):
+            further = self._generate(batch, replace(warm, seed=sampling.seed + 1 + number))
+            for texts, one in zip(drawn, further, strict=True):
+                texts.append(cut_at_stop(self._text(one), sampling.stop)[0].strip())
         return [
-            self._answer(activation, question, answer, support, self._judge(activation, claim), sampling)
-            for (activation, question), answer, support, claim in zip(
-                batch, generated, supports, judged, strict=True
-            )
+            replace(answer, agreement=agreement(answer.text, texts, answer.question))
+            for answer, texts in zip(answers, drawn, strict=True)
         ]
+
+    def _with_specificity(
+        self,
+        batch: Sequence[tuple[Activation, str]],
+        answers: Sequence[Answer],
+        generated: Sequence[Generated],
+    ) -> list[Answer]:
+        """The answers with the share of other dialogs that fit each less well."""
+        found = []
+        for (activation, question), answer, tokens in zip(
+            batch, answers, self._answer_tokens(generated), strict=True
+        ):
+            slots = self._slots(activation, "others")
+            rows = [Row(number, question, tokens) for number in range(len(slots))]
+            with self.wiring.active():
+                elsewhere = mean_scores(self.wiring, slots, rows)
+            share = sum(value < answer.logprob for value in elsewhere) / len(elsewhere)
+            found.append(replace(answer, specificity=share))
+        return found
+
+    def _with_confidence(self, answer: Answer, max_error: float | None) -> Answer:
+        """The answer with p(correct), and `not sure` where that is below what `max_error` asks for."""
+        model = model_for(self.card.confidence, answer)
+        if model is None:
+            return answer
+        p = model.probability(signals_of(answer))
+        sure = max_error is None or p >= model.least(max_error)
+        return replace(answer, p_correct=p, verdict=answer.verdict if sure else "not sure")
 
     def _judged_supports(
         self,
@@ -328,15 +406,18 @@ class Decoder:
     def _supports(
         self, batch: Sequence[tuple[Activation, str]], generated: Sequence[Generated], reference: str
     ) -> list[float]:
-        end = self.wiring.prompt.end_of_turn[:1]
-        tokens = [
-            (*answer.token_ids, *(end if len(answer.logprobs) > len(answer.token_ids) else ()))
-            for answer in generated
-        ]
-        priors = self.logprobs(batch, tokens, reference=reference)
+        priors = self.logprobs(batch, self._answer_tokens(generated), reference=reference)
         return [
             sum(answer.logprobs) / max(1, len(answer.logprobs)) - prior
             for answer, prior in zip(generated, priors, strict=True)
+        ]
+
+    def _answer_tokens(self, generated: Sequence[Generated]) -> list[tuple[int, ...]]:
+        """Token ids of each answer, with the end of turn where it was reached."""
+        end = self.wiring.prompt.end_of_turn[:1]
+        return [
+            (*answer.token_ids, *(end if len(answer.logprobs) > len(answer.token_ids) else ()))
+            for answer in generated
         ]
 
     def _answer(
@@ -393,7 +474,7 @@ class Decoder:
         """What a score depends on besides question and answer: references fit any of like shape."""
         if reference is None:
             return (id(activation),)
-        if reference in ("shuffled", "ordinary"):  # other dialogs, at their own length
+        if reference in ("shuffled", "ordinary", "others"):  # other dialogs, at their own length
             return reference, activation.span, activation.layers
         positions = activation.positions if self.wiring.shift_positions else ()
         return reference, activation.span, activation.layers, activation.vectors.shape[1], positions

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latentqa.dialogs import span_kind
 from latentqa.errors import CardError, ConfigError
 from latentqa.types import Activation
 
@@ -30,6 +31,8 @@ class References:
         mean: span name → `[L, D]`, mean vector of training dialogs, the dialogs' token 0 left out.
         shuffled: span name → activations `[L, T, D]` of some training dialogs.
         ordinary: span name → activations `[L, T, D]` of some dialogs without any control.
+        others: span name → activations `[L, T, D]` of dialogs with controls that the decoder was not trained
+            on: what an answer must not fit as well.
         center: `[L, D]`, mean over all spans.
         directions: `[L, K, D]`, the target's main directions around it, orthonormal.
     """
@@ -37,6 +40,7 @@ class References:
     mean: Mapping[str, Tensor]
     shuffled: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
     ordinary: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
     center: Tensor | None = None
     directions: Tensor | None = None
 
@@ -49,8 +53,10 @@ class References:
         one = slice(index, index + 1)
         return References(
             {span: mean[one] for span, mean in self.mean.items()},
-            {span: [vectors[one] for vectors in group] for span, group in self.shuffled.items()},
-            {span: [vectors[one] for vectors in group] for span, group in self.ordinary.items()},
+            *(
+                {span: [vectors[one] for vectors in group] for span, group in groups.items()}
+                for groups in (self.shuffled, self.ordinary, self.others)
+            ),
             None if self.center is None else self.center[one],
             None if self.directions is None else self.directions[one],
         )
@@ -59,7 +65,7 @@ class References:
         """What is read instead of an activation.
 
         Args:
-            kind: `mean`, `shuffled` or `none`; the verdict also uses `ordinary`.
+            kind: `mean`, `shuffled` or `none`; the verdict also uses `ordinary`, and specificity `others`.
             activation: the activation that is replaced: its length and span count.
 
         Returns:
@@ -73,9 +79,9 @@ class References:
         if kind == "mean":
             mean = self._of_span(self.mean, activation.span, kind)
             return [mean[:, None].expand(-1, activation.vectors.shape[1], -1)]
-        if kind in ("shuffled", "ordinary"):
-            group = self.shuffled if kind == "shuffled" else self.ordinary
-            return list(self._of_span(group, activation.span, kind))
+        groups = {"shuffled": self.shuffled, "ordinary": self.ordinary, "others": self.others}
+        if kind in groups:
+            return list(self._of_span(groups[kind], activation.span, kind))
         raise ConfigError(f'Reference "{kind}" does not exist. Use {", ".join(REFERENCES)}.')
 
     def foreign_energy(self, activation: Activation) -> float | None:
@@ -95,7 +101,8 @@ class References:
     def save(self, folder: str | Path) -> None:
         """Write `references.safetensors` into a folder."""
         tensors = {f"mean/{span}": value for span, value in self.mean.items()}
-        for kind, groups in (("shuffled", self.shuffled), ("ordinary", self.ordinary)):
+        kept = (("shuffled", self.shuffled), ("ordinary", self.ordinary), ("others", self.others))
+        for kind, groups in kept:
             for span, group in groups.items():
                 tensors |= {f"{kind}/{span}/{number}": value for number, value in enumerate(group)}
         if self.center is not None and self.directions is not None:
@@ -124,18 +131,19 @@ class References:
             mean,
             _groups("shuffled/", tensors),
             _groups("ordinary/", tensors),
+            _groups("others/", tensors),
             tensors.get("center"),
             tensors.get("directions"),
         )
 
     def _of_span(self, group: Mapping[str, Kept], span: str, kind: str) -> Kept:
-        """The entry of a span kind; spans without one (`last:8`, a quotation) take the first kind's."""
+        """The entry of a span's kind; spans without one (`last:8`) take the first kind's."""
         if not group:
             raise ConfigError(
                 f'This decoder has no {kind} reference activations. Use reference="none", or add them with '
                 "`latentqa.decoder.make_references`."
             )
-        return group.get(span, next(iter(group.values())))
+        return group.get(span_kind(span), next(iter(group.values())))
 
 
 def make_references(activations: Sequence[Activation], *, seed: int = 0) -> References:
@@ -147,13 +155,13 @@ def make_references(activations: Sequence[Activation], *, seed: int = 0) -> Refe
     """
     by_span: dict[str, list[Activation]] = {}
     for activation in activations:
-        by_span.setdefault(activation.span, []).append(activation)
+        by_span.setdefault(span_kind(activation.span), []).append(activation)
     mean, shuffled = {}, {}
     for span, group in by_span.items():
         mean[span] = torch.cat([_without_first(a) for a in group], dim=1).float().mean(1).to(torch.bfloat16)
         shuffled[span] = some_vectors(group, N_SHUFFLED, seed=seed)
     center, directions = _main_directions(torch.cat([_without_first(a) for a in activations], dim=1).float())
-    return References(mean, shuffled, {}, center, directions)
+    return References(mean, shuffled, center=center, directions=directions)
 
 
 def some_vectors(activations: Sequence[Activation], count: int, *, seed: int = 0) -> list[Tensor]:
