@@ -10,10 +10,10 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench builtin docs clean
+.PHONY: help demo test check bench builtin organisms bench-audit data docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## set up .venv, then ask the builtin decoder about three dialogs
 	$(BIN)/latentqa ask --dialogs examples/dialogs.jsonl --questions examples/questions.txt
@@ -30,10 +30,23 @@ bench: $(INSTALLED_DEV) ## time training, asking and scoring on this machine
 
 builtin: runs/builtin/completions.jsonl ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
 	$(BIN)/latentqa train --config src/latentqa/builtin/train.yaml
+	$(BIN)/latentqa train --config src/latentqa/builtin/refine.yaml
+	$(BIN)/latentqa calibrate runs/builtin/refined/decoder --labels $$LATENTQA_DATA/latentqa/train --samples 4
 
 runs/builtin/completions.jsonl: $(INSTALLED)
 	mkdir -p $(@D)
 	$(BIN)/latentqa data complete $$LATENTQA_DATA/latentqa/train --out $@ --limit 1280 --max-new-tokens 40
+
+organisms: $(INSTALLED_DEV) ## make the model organisms that audits are tested on (hours on a small machine; goes on where it stopped)
+	$(BIN)/latentqa organism make all --out runs/organisms
+
+bench-audit: $(INSTALLED_DEV) ## audit all organisms of `make organisms` with every method
+	$(BIN)/latentqa bench run audit organisms=runs/organisms
+
+data: $(INSTALLED) ## make the data set that comes with the package again (byte for byte, under a minute)
+	rm -rf runs/builtin/data
+	$(BIN)/latentqa data make --config src/latentqa/builtin/data/data.yaml
+	cp runs/builtin/data/data.jsonl runs/builtin/data/card.json src/latentqa/builtin/data/
 
 docs: $(INSTALLED_DEV) ## write docs/cli.md from the commands' own help
 	$(BIN)/python -m typer latentqa.cli.main utils docs --name latentqa --output docs/cli.md

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from latentqa.dialogs import render
     from latentqa.errors import LatentQAError
     from latentqa.reader import FakeReader, Reader
+    from latentqa.steering import Steering, steered
     from latentqa.training import TrainConfig, train
     from latentqa.types import Activation, Answer, Query, Score, Span
 
@@ -34,6 +35,7 @@ _HOMES = {
     "Reader": "reader",
     "Score": "types",
     "Span": "types",
+    "Steering": "steering",
     "Target": "decoder",
     "TrainConfig": "training",
     "capture": "activations",
@@ -44,6 +46,7 @@ _HOMES = {
     "load_target": "decoder",
     "render": "dialogs",
     "save_activations": "activations",
+    "steered": "steering",
     "train": "training",
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "Reader",
     "Score",
     "Span",
+    "Steering",
     "Target",
     "TrainConfig",
     "capture",
@@ -67,6 +71,7 @@ __all__ = [
     "load_target",
     "render",
     "save_activations",
+    "steered",
     "train",
 ]
 

@@ -14,7 +14,9 @@ LatentQAError
 ├── CardError                a decoder card that is missing, unreadable or does not match the model
 ├── QuestionError            a question or answer that is empty
 ├── DataError                a data file or row that cannot be used
+├── ProviderError            a writer that cannot be reached, paid or understood
 ├── ConfigError              an unknown or invalid setting
+├── SteeringError            a steering that cannot be made, read, applied or exported
 └── TrainingError            a run that cannot start, resume or write its checkpoint
 """
 
@@ -75,9 +77,17 @@ class DataError(LatentQAError):
     """A data file or row that cannot be used."""
 
 
+class ProviderError(LatentQAError):
+    """A writer that cannot be reached, paid or understood."""
+
+
 class ConfigError(LatentQAError):
     """An unknown or invalid setting."""
 
 
 class TrainingError(LatentQAError):
     """A run that cannot start, resume or write its checkpoint."""
+
+
+class SteeringError(LatentQAError):
+    """A steering that cannot be made, read, applied or exported."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from latentqa.benchmarks import Contender, load_run, run, summarize
-from latentqa.benchmarks.runner import ROWS_FILE
+from latentqa.benchmarks import Contender, Metric, load_run, run, summarize
+from latentqa.benchmarks.runner import ROWS_FILE, Response
 from latentqa.errors import ConfigError, DataError
 from latentqa.reader import FakeReader
 from latentqa.types import Query
@@ -168,3 +168,61 @@ def test_progress_counts_rows(tmp_path: Path) -> None:
     experiment, seen = make_experiment(make_items(20)), []
     run(experiment, [fake()], tmp_path, SUBJECT, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(16, 20), (20, 20)]
+
+
+class Steered:
+    """A contender that is no reader."""
+
+    choices = {"strength": 2.0}
+    fit_seconds = 7.0
+
+    def __init__(self, gap: float) -> None:
+        self._gap = gap
+
+    def respond(self, items, /):
+        return [
+            Response({"gap": self._gap + 0.1 * n, "nan": float("nan")}, f"text {item.id}", 3)
+            for n, item in enumerate(items)
+        ]
+
+
+GAP = Metric("gap", "How far apart.", "gap", share=False, better="low", test="bootstrap")
+OFF = Metric("off", "From one half.", "gap", compute="off_half", test="bootstrap")
+NATS = Metric("perplexity", "exp.", "gap", compute="exp_mean", share=False)
+
+
+def test_a_contender_that_is_no_reader_responds(tmp_path: Path) -> None:
+    experiment = make_experiment(metrics=(GAP, OFF, NATS), contender="method", batch=5)
+    contenders = [Contender("none", lambda: Steered(2.0)), Contender("vector", lambda: Steered(1.0))]
+    finished = run(experiment, contenders, tmp_path, SUBJECT)
+    row = finished.rows[0]
+    assert (row.reader, row.answer, row.tokens, row.values) == ("none", "text item-0", 3, {"gap": 2.0})
+    assert finished.header["readers"]["vector"]["fit_seconds"] == 7.0
+    assert finished.header["readers"]["vector"]["choices"] == {"strength": 2.0}
+    found = summarize(finished)
+    gap, nats, off = (found.figure("vector", "a", name) for name in ("gap", "perplexity", "off"))
+    assert gap is not None and nats is not None and off is not None
+    assert nats.mean == pytest.approx(2.718281828**gap.mean) and off.mean == pytest.approx(gap.mean - 0.5)
+    (test,) = [one for one in found.tests if one.metric == "gap"]
+    assert (test.a, test.b, test.group, test.method) == (
+        "none",
+        "vector",
+        "mean",
+        "bootstrap",
+    ) and test.p < 0.01
+
+
+def test_a_pooled_mean_is_over_rows_and_tests_are_those_asked_for(tmp_path: Path) -> None:
+    items = [*make_items(9, ("a",)), *[replace(i, id=f"b{i.id}") for i in make_items(3, ("b",))]]
+    experiment = make_experiment(items, metrics=(GAP,), pooled=True, batch=12)
+    contenders = [
+        Contender("none", lambda: Steered(2.0)),
+        Contender("vector", lambda: Steered(1.0), against=("none",)),
+        Contender("random", lambda: Steered(1.5), against=("none",)),
+        Contender("vector@2", lambda: Steered(0.5), tested=False),
+    ]
+    found = summarize(run(experiment, contenders, tmp_path, SUBJECT))
+    whole, part = found.figure("none", "mean", "gap"), found.figure("none", "b", "gap")
+    assert whole is not None and whole.mean == pytest.approx(2.0 + 0.1 * 5.5) and whole.n == 12
+    assert part is not None and part.mean == pytest.approx(2.0 + 0.1 * 10)
+    assert {(test.a, test.b) for test in found.tests} == {("none", "vector"), ("none", "random")}

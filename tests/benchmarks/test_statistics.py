@@ -19,6 +19,7 @@ from latentqa.benchmarks.statistics import (
     holm,
     mcnemar,
     mean_of_groups,
+    paired_bootstrap,
     risk_coverage,
 )
 from latentqa.errors import ConfigError, MissingPackageError
@@ -108,3 +109,32 @@ def test_nothing_has_no_interval_and_a_missing_package_is_named() -> None:
         bootstrap_mean([], [])
     with pytest.raises(MissingPackageError, match=r"pip install \"latentqa\[bench\]\""):
         statistics.need("no_such_package_at_all")
+
+
+def test_a_function_of_a_mean_has_its_interval() -> None:
+    values = [1.0, 2.0, 3.0, 2.0] * 10
+    plain, grown = bootstrap_mean(values, range(40)), bootstrap_mean(values, range(40), of=np.exp)
+    assert grown.mean == pytest.approx(math.exp(plain.mean))
+    assert grown.low == pytest.approx(math.exp(plain.low), rel=1e-3)  # percentiles lie between two draws
+    groups = mean_of_groups([[0.0, 0.0], [1.0, 1.0]], [["a", "b"], ["a", "b"]], of=np.exp)
+    assert groups.mean == pytest.approx((1 + math.e) / 2) == groups.low
+
+
+def test_the_paired_bootstrap_sees_what_pairing_shows() -> None:
+    generator = np.random.default_rng(0)
+    level = generator.normal(0, 10, 60)  # pairs differ far more than the contenders do
+    first, second = level.tolist(), (level + 0.5 + generator.normal(0, 0.3, 60)).tolist()
+    assert paired_bootstrap([first], [second], [range(60)]) < 0.001
+    assert paired_bootstrap([first], [first], [range(60)]) == 1.0
+    assert paired_bootstrap([first], [second], [range(60)]) == paired_bootstrap(
+        [second], [first], [range(60)]
+    )
+    noise = (level + generator.normal(0, 1, 60)).tolist()
+    assert paired_bootstrap([first], [noise], [range(60)]) > 0.01
+
+
+def test_the_paired_bootstrap_counts_by_unit() -> None:
+    first, second = [0.0] * 40, [0.1 if n < 20 else -0.05 for n in range(40)]
+    alone = paired_bootstrap([first], [second], [range(40)])
+    together = paired_bootstrap([first], [second], [[n // 20 for n in range(40)]])
+    assert alone < 0.05 < together

@@ -63,7 +63,7 @@ def test_list_names_every_experiment_and_reader(latentqa: Callable[..., Result])
     for name in ("relations", "hidden-prompts", "yes-no", "content", "layer-map", "scaling", "ablations"):
         assert f"  {name}" in finished.stdout
     listed = json.loads(latentqa("bench", "list", "--json").stdout)
-    assert [one["name"] for one in listed["experiments"]][-1] == "calibration"
+    assert {one["name"] for one in listed["experiments"]} >= {"calibration", "topic", "audit"}
     assert {one["name"] for one in listed["readers"]} >= {"lit", "patchscopes", "retrieval-probe"}
 
 
@@ -154,3 +154,63 @@ def published(tmp_path: Path) -> Path:
 def test_help_has_examples(latentqa: Callable[..., Result]) -> None:
     for verb in ("run", "report"):
         assert "latentqa bench report runs/bench/" in latentqa("bench", verb, "--help").stdout
+
+
+@pytest.fixture
+def steering_root(tmp_path: Path) -> Path:
+    path = tmp_path / "steering" / "wikitext2" / "valid.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text("The harbour is at the end of the street , behind the church . \n" * 400)
+    return tmp_path / "steering"
+
+
+def test_a_steering_experiment_runs_on_the_same_options(
+    latentqa: Callable[..., Result], steering_root: Path, model: str, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(json.dumps({"control": "Talk about tea.", "keywords": ["tea"]}) + "\n")
+    given = ("bench", "run", "topic", "prompts=2", "windows=1", "neutral=1", "readings=0", "strengths=[]")
+    where = (
+        "--data",
+        str(steering_root),
+        "--target",
+        model,
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "run"),
+    )
+    methods = ("--methods", "no-control,prompting", "--controls", str(mine), "--json")
+    finished = latentqa(*given, *where, *methods)
+    assert finished.exit_code == 0, finished.output
+    found = json.loads(finished.stdout)
+    assert list(found) == ["experiment", "data", "seed", "rows", "tests", "filtered"]
+    assert {row["reader"] for row in found["rows"]} == {"no-control", "prompting"}
+    assert {row["group"] for row in found["rows"]} == {"tea", "mean"}
+    assert "| method |" in (tmp_path / "run" / "table.md").read_text()
+    report = latentqa("bench", "report", str(tmp_path / "run"))
+    assert report.exit_code == 0 and "Steering" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("topic", "--methods", "vektor"), 'no method "vektor". Did you mean "vector"'),
+        (("topic", "--readers", ","), "No method is named"),
+        (("sentiment", "--controls", "mine.jsonl"), "sentiment takes no controls"),
+        (("debias", "organisms=true"), "Did you mean 'organism'"),
+        (("debias", "--methods", "no-control"), "missing data file: crows_pairs"),
+        (("topic", "--methods", "no-control", "--judge", "http://127.0.0.1:1"), "no free answers to judge"),
+    ],
+)
+def test_bad_input_of_steering_is_said_before_anything_is_loaded(
+    latentqa: Callable[..., Result], steering_root: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    finished = latentqa("bench", "run", *arguments, "--data", str(steering_root))
+    assert finished.exit_code == 1 and said in finished.stderr, finished.output
+
+
+def test_methods_are_listed(latentqa: Callable[..., Result]) -> None:
+    assert "  principal-component" in latentqa("bench", "list").stdout
+    listed = json.loads(latentqa("bench", "list", "--json").stdout)
+    assert [one["name"] for one in listed["methods"]][:2] == ["no-control", "prompting"]

@@ -55,7 +55,7 @@ def test_an_interruption_leaves_with_130(latentqa: Callable[..., Result], decode
         (("ask", "--user", "Hi"), "no question"),
         (("ask", "Who?"), "--dialogs FILE"),
         (("ask", "--user", "Hi", "--dialogs", "some.jsonl", "Who?"), "give the dialog once"),
-        (("ask", "--user", "Hi", "--samples", "3", "Who?"), "--temperature"),
+        (("ask", "--user", "Hi", "--samples", "0", "Who?"), "--samples"),
     ],
 )
 def test_wrong_usage_leaves_with_2_and_a_way_out(

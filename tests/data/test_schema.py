@@ -16,6 +16,7 @@ DIALOGS = {
     "stimulus_completion": ("user", "assistant", "user", "assistant"),
     "system": ("system", "user"),
     "plain": ("user",),
+    "task": ("user", "assistant", "user"),
 }
 
 
@@ -63,6 +64,7 @@ def test_each_kind_takes_its_own_dialog_and_reads_its_own_span(kind: str) -> Non
         ("plain", ("user", "user")),
         ("plain", ("user", "system", "user")),
         ("plain", ()),
+        ("task", ("assistant", "user")),
     ],
 )
 def test_turns_that_do_not_fit_the_kind_are_refused(kind: str, roles: tuple[str, ...]) -> None:
@@ -96,6 +98,14 @@ def test_a_system_prompt_may_be_the_control_of_any_stimulus(kind: str) -> None:
 )
 def test_what_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
     assert said in why(**changes)
+
+
+def test_a_raw_text_stands_alone_and_names_its_span() -> None:
+    made = build(kind="task", dialog=dialog("text"), read="chars:0-4")
+    assert made.dialog[0]["role"] == "text"
+    assert "stands alone" in why(kind="task", dialog=dialog("text", "user"), read="all")
+    assert "stands alone" in why(kind="plain", dialog=dialog("text"), read="all")
+    assert "a raw text has no span stimulus: read all" in why(kind="task", dialog=dialog("text"))
 
 
 def test_missing_fields_are_all_named() -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+
 from latentqa.decoder import Confidence, Decoder, References
 from latentqa.decoder.confidence import agreement, model_for
 from latentqa.errors import ConfigError

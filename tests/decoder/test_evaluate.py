@@ -169,3 +169,35 @@ def test_evaluate_needs_a_target_and_a_folder(decoder: Decoder, sample_dir: Path
     decoder.target = None
     with pytest.raises(ConfigError, match="needs a target"):
         rank(decoder, examples_of("persona", 12))
+
+
+def test_rivals_of_a_task_are_the_other_answers_of_its_pool_each_once(decoder: Decoder) -> None:
+    def asked(group: str, number: int, answer: str, pool: str) -> Example:
+        return Example(
+            id=f"{group}:{pool}:{number}",
+            label=f"{group}-{pool}-{number:02d}",
+            kind="task",
+            dialog=[{"role": "user", "content": f"The boat {number} is here."}],
+            qa=[QA(question=f"Which of {pool}?", answer=answer, kind="relation", pool=pool)],
+            source="test",
+        )
+
+    seas = [asked("relation", n, ("North Sea", "Baltic", "baltic", "Aegean")[n % 4], "sea") for n in range(8)]
+    words = [asked("relation", n, f"word {n}", "word") for n in range(14)]
+    sure = [asked("class", n, ("Yes", "No")[n % 2], "true") for n in range(6)]
+    lonely = [asked("fact", n, "Unsaid.", "name") for n in range(2)]
+    examples = [*seas, *words, *sure, *lonely]
+    answers = {one.label: one.qa[0].answer.casefold() for one in examples}
+    report = rank(decoder, examples, seed=3)
+    assert report.skipped == {"no other answer in the pool": 2}
+    sizes = {"sea": 3, "word": 10, "true": 2}
+    for item in report.items:
+        given = [answers[label] for label in item.candidates]
+        assert len(set(given)) == len(given) == sizes[item.label.split("-")[1]] == len(item.supports)
+        assert item.candidates[0] == item.label and len(item.mean_logprobs) == len(given)
+    some = rank(decoder, examples, seed=3, limit=4)
+    pools = [item.label.split("-")[1] for item in some.items if item.group == "relation"]
+    assert pools == ["sea", "word", "sea", "word"]  # of every pool in turn
+    alone = rank(decoder, [seas[0], seas[1]], seed=3)
+    at_once = {item.label: item.supports for item in report.items}
+    assert alone.items[0].supports[0] == pytest.approx(at_once[seas[0].label][0], abs=1e-4)

@@ -48,6 +48,15 @@ def test_each_span_kind_has_its_own_mean_and_another_span_takes_the_first() -> N
     assert mean_of("all") == 0.0
 
 
+def test_spans_that_name_tokens_of_one_dialog_share_a_kind() -> None:
+    chosen = [activation(torch.full((1, 2, 4), float(n)), f"chars:{n}-9") for n in (2, 4)]
+    references = make_references([activation(torch.ones(1, 2, 4)), *chosen])
+    assert set(references.mean) == set(references.shuffled) == {"stimulus", "tokens"}
+    for span in ("chars:7-8", "[3, 4]", "'quoted'"):
+        (vectors,) = references.stand_ins("mean", activation(torch.zeros(1, 2, 4), span))
+        assert vectors is not None and float(vectors.float().mean()) == 3.0
+
+
 def test_the_mean_is_repeated_to_the_length() -> None:
     references = make_references([activation(numbered(2, 3))])
     (vectors,) = references.stand_ins("mean", activation(torch.zeros(2, 4, 2), first=9))

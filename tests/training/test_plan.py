@@ -13,6 +13,7 @@ from latentqa.dialogs import decoder_prompt
 from latentqa.errors import DataError
 from latentqa.models import tiny_tokenizer
 from latentqa.training import DataSource, TrainConfig
+from latentqa.training.parts import Part
 from latentqa.training.plan import Entry, Pass, group_tokens, make_plan, with_plain
 from tests.training.conftest import toy_examples
 
@@ -28,8 +29,9 @@ def planned(
     config: TrainConfig, examples: Sequence[Example], sources: DataSource | Sequence[DataSource] | None = None
 ) -> list[Pass]:
     if not isinstance(sources, Sequence):
-        sources = [sources or source()] * len(examples)
-    return make_plan(config, examples, sources, PROMPT)
+        return make_plan(config, [Part(sources or source(), list(examples))], PROMPT)
+    parts = [Part(of, [example]) for example, of in zip(examples, sources, strict=True)]
+    return make_plan(config, parts, PROMPT)
 
 
 def entries(passes: Sequence[Pass]) -> list[Entry]:
@@ -120,7 +122,9 @@ def test_reasoning_pairs_can_be_left_out(config: Make) -> None:
 
 def test_groups_hold_different_labels_of_one_kind(config: Make) -> None:
     goals = [
-        one.model_copy(update={"label": one.label.replace("persona", "goal"), "id": f"goal:{one.id}"})
+        one.model_copy(
+            update={"label": one.label.replace("persona", "goal"), "id": f"goal:{one.id}", "group": "goal"}
+        )
         for one in toy_examples(12)
     ]
     examples = [*toy_examples(12), *goals]
@@ -165,7 +169,7 @@ def test_passes_keep_to_the_token_budget(config: Make) -> None:
 
 def test_answers_of_like_length_lie_together(config: Make) -> None:
     examples = [
-        one.model_copy(update={"qa": [QA(question="Who?", answer="word " * (1 + i % 16))]})
+        one.model_copy(update={"qa": [QA(question="Who?", answer="word " * (1 + i % 16) + "abcd"[i // 16])]})
         for i, one in enumerate(toy_examples(64))
     ]
     groups = [group for one in planned(config(examples=64), examples) for group in one.groups]

@@ -13,8 +13,8 @@ from latentqa.benchmarks.runner import Contender
 from latentqa.errors import ConfigError
 from latentqa.reader import Reader
 
-VALIDATION_ITEMS = 30
-CANDIDATES = 6
+VALIDATION_ITEMS = 20
+CANDIDATES = 4
 
 
 class Spec(Protocol):
@@ -155,14 +155,14 @@ def _with_candidates(item: Item, texts: Sequence[str]) -> Item:
     )
 
 
-def check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse reader names that do not exist.
+def check_names(names: Sequence[str], known: Sequence[str], what: str = "reader") -> None:
+    """Refuse names of readers, or of methods, that do not exist.
 
     Raises:
         ConfigError: with the nearest that does.
     """
     if not names:
-        raise ConfigError(f"No reader is named. There are: {', '.join(known)}.")
+        raise ConfigError(f"No {what} is named. There are: {', '.join(known)}.")
     for name in names:
         if name not in known:
-            raise nearest_name("reader", name, known)
+            raise nearest_name(what, name, known)

@@ -19,7 +19,9 @@ from latentqa.data import data_hash
 from latentqa.errors import ConfigError
 from latentqa.types import Dialog, Query
 
-Compute = Literal["mean", "auroc", "ece", "brier", "aurc"]
+Compute = Literal["mean", "exp_mean", "off_half", "auroc", "ece", "brier", "aurc"]
+"""`exp_mean` is exp of the mean, which makes a perplexity of nats a token; `off_half` is how far a share lies
+from one half, whichever way."""
 Continue = Callable[[Sequence[str], int], list[str]]
 """Greedy continuations of raw texts: (texts, new tokens) → what the model writes after each."""
 Locate = Callable[[Dialog, str], str]
@@ -72,11 +74,13 @@ class Metric:
         name: in tables.
         doc: what it says, in a sentence.
         value: which of the scorer's values; for measures of confidence the probability or score.
-        compute: a mean, or a measure of confidence against `truth`.
-        truth: which value says what was right, for all but means.
+        compute: a mean or a function of one, or a measure of confidence against `truth`.
+        truth: which value says what was right, for measures of confidence.
         where: flags that a row must have to count, name → value.
         share: whether it lies between 0 and 1 and is shown in per cent.
         better: `high` or `low`.
+        test: `mcnemar` tests means of 0 and 1 alone, group by group; `bootstrap` tests any mean, or function
+            of one, by resampling the rows that two contenders have in common, over all groups together.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Metric:
     where: Mapping[str, Any] = field(default_factory=dict)
     share: bool = True
     better: Literal["high", "low"] = "high"
+    test: Literal["mcnemar", "bootstrap"] = "mcnemar"
 
 
 JUDGED = (
@@ -113,6 +118,11 @@ class Experiment:
         answer_tokens: longest free answer.
         files: data files that were read, name → sha256.
         notes: what a reader of the table must know, such as which embedding was used.
+        pooled: the group `mean` is over all rows instead of over groups, as where a published figure is.
+        contender: what takes part, in tables: `reader`, or `method`.
+        tradeoff: figures of what is gained and what it costs, where the report should plot one against the
+            other.
+        batch: items that are put to a contender at once.
     """
 
     name: str
@@ -126,6 +136,10 @@ class Experiment:
     answer_tokens: int = 40
     files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pooled: bool = False
+    contender: str = "reader"
+    tradeoff: tuple[str, str] | None = None
+    batch: int = 16
 
     @property
     def groups(self) -> tuple[str, ...]:

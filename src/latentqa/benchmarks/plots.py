@@ -23,6 +23,8 @@ COLOURS = (
     "#c0392b", "#e08a80", "#444444",
 )  # fmt: skip
 """One a reader, in the order of the run; the first stands out."""
+GREYS = ("#b0b7c0", "#68737f")
+"""Of the two methods that steer nothing: no control and prompting."""
 DPI = 110
 
 
@@ -76,6 +78,91 @@ def published_png(summary: Summary, metric: Metric, published: Published) -> byt
     axes.set_ylabel(f"{metric.name} (%)")
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return _png(figure)
+
+
+def method_and_strength(name: str) -> tuple[str, float]:
+    """A contender's method, and its strength as a multiple of the chosen one.
+
+    Example:
+        >>> method_and_strength("vector@0.5")
+        ('vector', 0.5)
+    """
+    method, _, strength = name.partition("@")
+    return method, float(strength) if strength else 1.0
+
+
+def strength_png(summary: Summary, effect: Metric, contenders: Sequence[str]) -> bytes:
+    """Effect against strength, a line a method; methods without one are level lines."""
+    figure, axes = _figure(6.4, 3.6)
+    scale = 100.0 if effect.share else 1.0
+    for method, members in _by_method(contenders).items():
+        found = [(x, summary.figure(name, MEAN, effect.name)) for x, name in members]
+        points = [(x, one) for x, one in found if one is not None]
+        colour = _method_colour(method, contenders)
+        if len(points) == 1:
+            axes.axhline(
+                scale * points[0][1].mean, color=colour, linewidth=1, linestyle=(0, (4, 3)), label=method
+            )
+        elif points:
+            axes.plot(
+                [x for x, _ in points],
+                [scale * one.mean for _, one in points],
+                "o-",
+                color=colour,
+                markersize=4,
+                label=method,
+            )
+            for x, one in points:
+                axes.vlines(x, scale * one.low, scale * one.high, color=colour, linewidth=0.8)
+    axes.set(xlabel="strength (1 is the chosen one)", ylabel=f"{effect.name}{' (%)' if effect.share else ''}")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _png(figure)
+
+
+def tradeoff_png(summary: Summary, effect: Metric, cost: Metric, contenders: Sequence[str]) -> bytes:
+    """Effect against cost: a point a contender, strengths of one method joined, the chosen one filled.
+
+    Flattened twins are crosses in their method's colour.
+    """
+    figure, axes = _figure(6.4, 3.6)
+    scale = 100.0 if effect.share else 1.0
+    for method, members in _by_method(contenders).items():
+        colour = _method_colour(method, contenders)
+        points = []
+        for strength, name in members:
+            gained, paid = summary.figure(name, MEAN, effect.name), summary.figure(name, MEAN, cost.name)
+            if gained is not None and paid is not None:
+                points.append((paid.mean, scale * gained.mean, strength))
+        axes.plot([x for x, _, _ in points], [y for _, y, _ in points], "-", color=colour, linewidth=0.8)
+        for x, y, strength in points:
+            chosen = strength == 1.0
+            face = colour if chosen else "white"
+            marker = "x" if method.startswith("flat-") else "o"
+            label = method if chosen else None
+            axes.plot([x], [y], marker, color=colour, markerfacecolor=face, markersize=5, label=label)
+    axes.set(xlabel=f"{cost.name} (lower is better)", ylabel=f"{effect.name}{' (%)' if effect.share else ''}")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _png(figure)
+
+
+def _method_colour(method: str, contenders: Sequence[str]) -> str:
+    """Greys for what steers nothing, else a colour by the order of the methods; a twin has its method's."""
+    plain = ("no-control", "prompting")
+    name = method.removeprefix("flat-")
+    if name in plain:
+        return GREYS[plain.index(name)]
+    bright = [colour for colour in COLOURS if colour not in ("#b0b7c0", "#8b95a1", "#68737f", "#444444")]
+    methods = [one for one in _by_method(contenders) if one not in plain and not one.startswith("flat-")]
+    return bright[methods.index(name) % len(bright)] if name in methods else GREYS[0]
+
+
+def _by_method(contenders: Sequence[str]) -> dict[str, list[tuple[float, str]]]:
+    """Method → its contenders with their strengths, ascending; flattened twins are methods of their own."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for name in contenders:
+        method, strength = method_and_strength(name)
+        found.setdefault(method, []).append((strength, name))
+    return {method: sorted(members) for method, members in found.items()}
 
 
 def reliability_png(rows: Mapping[str, Sequence[Row]], p: str, truth: str, title: str) -> bytes:

@@ -14,11 +14,13 @@ class Published:
         source: where it is from, with model and conditions.
         groups: of the columns.
         rows: reader → per cent in each group.
+        figures: name the groups as figures of our own, which then stand beside them; they have no mean.
     """
 
     source: str
     groups: tuple[str, ...]
     rows: Mapping[str, tuple[float, ...]]
+    figures: bool = False
 
     @property
     def means(self) -> dict[str, float]:
@@ -43,6 +45,21 @@ PUBLISHED: dict[str, Published] = {
             "patchscopes": (24.3, 36.2, 51.0, 28.9, 28.0, 24.6),
             "lit": (86.9, 68.9, 65.2, 90.4, 71.5, 39.2),
         },
-    )
+    ),
+    "debias": Published(
+        source="Pan et al. 2024 (LatentQA), Llama-3-8B-Instruct on CrowS-Pairs; contrast is their RepE, "
+        "weights "
+        "their LIT: another model's figures",
+        groups=("difference", "stereotype share"),
+        rows={
+            "no-control": (4.05, 64.3),
+            "prompting": (3.95, 67.9),
+            "contrast": (4.38, 61.5),
+            "sft": (4.61, 64.5),
+            "dpo": (3.82, 61.7),
+            "weights": (3.70, 60.9),
+        },
+        figures=True,
+    ),
 }
 """By experiment."""

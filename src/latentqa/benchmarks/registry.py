@@ -8,13 +8,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from latentqa.benchmarks.ablations import AblationSettings
+from latentqa.benchmarks.audit import AuditSettings
 from latentqa.benchmarks.calibration import CalibrationSettings, calibration
 from latentqa.benchmarks.content import ContentSettings, content
-from latentqa.benchmarks.experiment import Experiment, ExperimentSettings, Tools, nearest_name
+from latentqa.benchmarks.experiment import Experiment, ExperimentSettings, nearest_name
 from latentqa.benchmarks.hidden_prompts import HiddenPromptSettings, hidden_prompts
 from latentqa.benchmarks.layer_map import LayerMapSettings
 from latentqa.benchmarks.relations import RelationSettings, relations
 from latentqa.benchmarks.scaling import ScalingSettings
+from latentqa.benchmarks.steering import (
+    DebiasSettings,
+    SentimentSettings,
+    SteeringExperiment,
+    TopicSettings,
+    debias,
+    sentiment,
+    topic,
+)
 from latentqa.benchmarks.yes_no import YesNoSettings, yes_no
 
 
@@ -26,19 +36,20 @@ class Entry:
         name: as in `latentqa bench run NAME`.
         doc: what it asks, in a sentence.
         settings: what it takes as `key=value`.
-        kind: `items` (readers answer questions), `map` (one dialog), or `plan` (decoders are trained).
+        kind: `items` (readers answer questions), `map` (one dialog), `plan` (decoders are trained),
+            `steering` (methods change the target), or `audit` (methods say what model organisms hide).
         needs: files or folders below the data root without which it cannot run.
-        build: makes the items; only for kind `items`.
-        readers: that take part unless others are named; empty is all but `text-finetuned`.
+        build: makes the items; only for kinds `items` and `steering`.
+        readers: that take part unless others are named; empty is all but `text-finetuned`, or all methods.
         free: whether free answers are asked for by default.
     """
 
     name: str
     doc: str
     settings: type[ExperimentSettings]
-    kind: Literal["items", "map", "plan"] = "items"
+    kind: Literal["items", "map", "plan", "steering", "audit"] = "items"
     needs: tuple[str, ...] = ()
-    build: Callable[[Path, Any, Tools], Experiment] | None = None
+    build: Callable[[Path, Any, Any], Experiment | SteeringExperiment] | None = None
     readers: tuple[str, ...] = ()
     free: bool = True
 
@@ -108,6 +119,39 @@ EXPERIMENTS: dict[str, Entry] = {
             needs=("latentqa/eval", "latentqa/train"),
             build=calibration,
             readers=("lit",),
+        ),
+        Entry(
+            "debias",
+            "Are stereotypes likelier than the same sentences about others: CrowS-Pairs, method by method.",
+            DebiasSettings,
+            kind="steering",
+            needs=("crows_pairs", "wikitext2"),
+            build=debias,
+            free=False,
+        ),
+        Entry(
+            "sentiment",
+            "Openings of texts continued towards the positive and the negative, method by method.",
+            SentimentSettings,
+            kind="steering",
+            needs=("wikitext2",),
+            build=sentiment,
+            free=False,
+        ),
+        Entry(
+            "topic",
+            "How often replies to plain prompts talk about what the target is steered to, against strength.",
+            TopicSettings,
+            kind="steering",
+            needs=("wikitext2",),
+            build=topic,
+            free=False,
+        ),
+        Entry(
+            "audit",
+            "Does an audit name what a model organism hides, kind by kind; false alarms on clean ones.",
+            AuditSettings,
+            kind="audit",
         ),
     )
 }

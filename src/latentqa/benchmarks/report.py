@@ -14,10 +14,10 @@ from latentqa.benchmarks import plots, table
 from latentqa.benchmarks.calibration import FREE, RANKING
 from latentqa.benchmarks.experiment import Metric
 from latentqa.benchmarks.plans import PLAN_FILE, PlanResult, plan_lines, read_plan
-from latentqa.benchmarks.published import PUBLISHED
+from latentqa.benchmarks.published import PUBLISHED, Published
 from latentqa.benchmarks.runner import HEADER_FILE, Row, Run, check_same_subject, load_run
 from latentqa.benchmarks.scaling import PowerLaw, scaling_laws
-from latentqa.benchmarks.summary import MEAN, Summary, summarize, with_derived
+from latentqa.benchmarks.summary import MEAN, Summary, Test, summarize, with_derived
 from latentqa.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -38,6 +38,16 @@ INTRODUCTION = (
     "they do so "
     "by <b>support</b>: how much likelier the activations make an answer than reference activations do. Bars "
     "show 95 % bootstrap intervals; a baseline that wins is shown as the winner."
+)
+STEERING = (
+    "A <b>method</b> changes what a language model does: by a prompt, by a vector added to its states, or by "
+    "finetuning. <b>vector</b>, <b>weights</b> and <b>closed-form</b> are made from a trained decoder's "
+    "loss; the "
+    "others are controls and baselines, made from the same prompts, with the same number of tried settings. "
+    "<b>no-control</b> is the unchanged model. NAME@0.5 is a method at half its chosen strength. What "
+    "steering "
+    "costs (perplexity, change elsewhere, repetition) stands beside what it does. Bars show 95 % bootstrap "
+    "intervals; a baseline that wins is shown as the winner."
 )
 STYLE = """
 :root{color-scheme:light}
@@ -113,13 +123,18 @@ def build_report(folders: Sequence[str | os.PathLike[str]]) -> Report:
     for one in loaded:
         by_experiment.setdefault(one.header["experiment"], []).append(one)
     subject = loaded[0].header["subject"]
-    title = f"Reading {subject['target']}" + (f" with {subject['decoder']}" if subject["decoder"] else "")
+    kinds = {one.header.get("contender", "reader") for one in loaded}
+    doing = {"reader": "Reading", "method": "Steering"}
+    title = f"{' and '.join(doing[kind] for kind in sorted(kinds, reverse=True))} {subject['target']}"
+    title += f" with {subject['decoder']}" if subject["decoder"] else ""
+    introductions = {"reader": INTRODUCTION, "method": STEERING}
+    introduction = "</p><p>".join(introductions[kind] for kind in sorted(kinds, reverse=True))
     versions = ", ".join(f"{name} {version}" for name, version in subject["versions"].items())
     parts = [
         f"<h1>{html.escape(title)}</h1><p class=dim>{html.escape(versions)}; target "
         f"{html.escape(subject['target_hash'][:12])}, decoder "
         f"{html.escape(subject['decoder_hash'][:12] or '–')}"
-        f"</p><p>{INTRODUCTION}</p>"
+        f"</p><p>{introduction}</p>"
     ]
     texts = [f"# {title}", versions]
     for name, runs in by_experiment.items():
@@ -225,15 +240,19 @@ def _run_html(run: Run, summary: Summary) -> str:
         + "</p>"
     ]
     first, *rest = run.metrics
-    parts.append(_image(plots.bars_png(summary, first, header["groups"], run.readers), first.name))
+    steering = header.get("contender") == "method"
+    groups = [] if steering else header["groups"]  # many groups of many methods make no picture
+    parts.append(_image(plots.bars_png(summary, first, groups, run.readers), first.name))
+    if steering:
+        parts.append(_steering_plots(run, summary))
     parts.append(_metric_table(run, summary, first))
-    parts.append(_tests_table(summary, first, header["groups"]))
+    parts.append(_tests_table(summary, first, header))
     if header["experiment"] == "calibration":
         parts.append(_calibration_html(run))
     tables = "".join(_metric_table(run, summary, metric) for metric in rest)
     if tables:
         parts.append(f"<details open><summary>{len(rest)} further figures</summary>{tables}</details>")
-    others = "".join(_tests_table(summary, metric, header["groups"]) for metric in rest)
+    others = "".join(_tests_table(summary, metric, header) for metric in rest)
     if others:
         parts.append(f"<details><summary>Paired tests of the further figures</summary>{others}</details>")
     parts.append(_published_html(run, summary, first))
@@ -244,7 +263,7 @@ def _run_html(run: Run, summary: Summary) -> str:
 
 
 def _metric_table(run: Run, summary: Summary, metric: Metric) -> str:
-    groups = [MEAN, *run.header["groups"]]
+    groups = table.groups_of(run, summary, metric)
     means = {reader: summary.figure(reader, MEAN, metric.name) for reader in run.readers}
     shown = {reader: one for reader, one in means.items() if one is not None}
     if not shown:
@@ -261,8 +280,29 @@ def _metric_table(run: Run, summary: Summary, metric: Metric) -> str:
     return (
         f"<h3>{html.escape(metric.name)}{unit}</h3><p class=dim>{html.escape(metric.doc)}</p><div "
         "class=scroll>"
-        f"<table><tr><th>reader{heads}<th>n{''.join(rows)}</table></div>"
+        f"<table><tr><th>{html.escape(run.header.get('contender', 'reader'))}{heads}<th>n{''.join(rows)}"
+        "</table></div>"
     )
+
+
+def _steering_plots(run: Run, summary: Summary) -> str:
+    """Effect against strength, and effect against cost."""
+    by_name = {metric.name: metric for metric in run.metrics}
+    wanted = [by_name[name] for name in run.header.get("tradeoff", ()) if name in by_name]
+    if len(wanted) != 2 or not all(_has_means(run, summary, metric) for metric in wanted):
+        return ""
+    effect, cost = wanted
+    parts = [
+        _image(plots.tradeoff_png(summary, effect, cost, run.readers), f"{effect.name} against {cost.name}")
+    ]
+    if any(plots.method_and_strength(name)[1] != 1.0 for name in run.readers):
+        picture = plots.strength_png(summary, effect, run.readers)
+        parts.append(_image(picture, f"{effect.name} against strength"))
+    return "".join(parts)
+
+
+def _has_means(run: Run, summary: Summary, metric: Metric) -> bool:
+    return any(summary.figure(reader, MEAN, metric.name) for reader in run.readers)
 
 
 def _cell(summary: Summary, reader: str, group: str, metric: Metric) -> str:
@@ -271,11 +311,14 @@ def _cell(summary: Summary, reader: str, group: str, metric: Metric) -> str:
     return f"{number}{space}<small>{bounds}</small>" if bounds else number
 
 
-def _tests_table(summary: Summary, metric: Metric, groups: Sequence[str]) -> str:
-    """The p values of the first reader against each other one."""
+def _tests_table(summary: Summary, metric: Metric, header: Mapping[str, Any]) -> str:
+    """The p values of the first reader against each other one; of methods, those that were planned."""
     tests = [test for test in summary.tests if test.metric == metric.name]
     if not tests:
         return ""
+    if header.get("contender") == "method":
+        return _planned_tests(tests, metric)
+    groups = header["groups"]
     first = tests[0].a
     heads = [group for group in [MEAN, *groups] if any(test.group == group for test in tests)]
     rows = []
@@ -293,10 +336,30 @@ def _tests_table(summary: Summary, metric: Metric, groups: Sequence[str]) -> str
     )
 
 
+def _planned_tests(tests: Sequence[Test], metric: Metric) -> str:
+    """The tests that a steering run plans, on the mean: against no control, a twin and the baselines."""
+    whole = [test for test in tests if test.group == MEAN]
+    rows = "".join(
+        f"<tr><td>{html.escape(test.a)}<td "
+        f"style='text-align:left'>{html.escape(test.b)}<td>{table.p_text(test.p)}"
+        for test in whole
+    )
+    how = {"bootstrap": "Paired bootstrap", "McNemar": "Exact McNemar test"}[whole[0].method] if whole else ""
+    return (
+        f"<h3>{html.escape(metric.name)}: paired tests, p</h3><p class=dim>{how} by unit, "
+        "Holm-corrected; p does "
+        "not say which of the two is better.</p><div class=scroll><table><tr><th>method<th "
+        "style='text-align:left'>"
+        f"against<th>p{rows}</table></div>"
+    )
+
+
 def _published_html(run: Run, summary: Summary, metric: Metric) -> str:
     published = PUBLISHED.get(run.header["experiment"])
     if published is None or not set(published.rows) & set(run.readers):
         return ""
+    if published.figures:
+        return _beside_html(run, summary, published)
     heads = "".join(f"<th>{html.escape(group)}" for group in published.groups)
     rows = "".join(
         f"<tr class=foreign><td>{html.escape(reader)}<td>{published.means[reader]:.1f}"
@@ -309,6 +372,35 @@ def _published_html(run: Run, summary: Summary, metric: Metric) -> str:
         f"<table><tr><th>reader<th>mean{heads}{rows}</table></div>"
         + _image(plots.published_png(summary, metric, published), "this run beside the paper's figures")
     )
+
+
+def _beside_html(run: Run, summary: Summary, published: Published) -> str:
+    """Several of our figures with the paper's beside them, which are marked as another model's."""
+    heads = "".join(
+        f"<th>{html.escape(name)}, this run<th class=foreign>{html.escape(name)}, the paper's"
+        for name in published.groups
+    )
+    rows = []
+    for reader, values in published.rows.items():
+        cells = "".join(
+            f"<td>{own}<td class=foreign>{value:g}"
+            for own, value in zip(_own(run, summary, published, reader), values, strict=True)
+        )
+        rows.append(f"<tr><td>{html.escape(reader)}{cells}")
+    return (
+        f"<h3>Beside the paper's figures</h3><p class=foreign>{html.escape(published.source)}.</p><div "
+        "class=scroll>"
+        f"<table><tr><th>method{heads}{''.join(rows)}</table></div>"
+    )
+
+
+def _own(run: Run, summary: Summary, published: Published, reader: str) -> list[str]:
+    """Our figures of a reader, under the paper's names; shares in per cent."""
+    by_name = {metric.name: metric for metric in run.metrics}
+    return [
+        table.cell(summary.figure(reader, MEAN, name), by_name[name]) if name in by_name else "–"
+        for name in published.groups
+    ]
 
 
 def _costs_html(summary: Summary) -> str:
@@ -443,6 +535,8 @@ def _markdown(one: Loaded) -> str:
     published = PUBLISHED.get(one.header["experiment"])
     if published is None:
         return text
+    if published.figures:
+        return text + _beside_markdown(one.run, one.summary, published)
     rows = "\n".join(
         f"| {reader} | {published.means[reader]:.1f} | {' | '.join(f'{value:.1f}' for value in values)} |"
         for reader, values in published.rows.items()
@@ -452,6 +546,21 @@ def _markdown(one: Loaded) -> str:
         f"{text}\n*{published.source}* (%):\n\n| reader | mean | {heads} |\n"
         f"|{' --- |' * (len(published.groups) + 2)}\n{rows}\n"
     )
+
+
+def _beside_markdown(run: Run, summary: Summary, published: Published) -> str:
+    heads = " | ".join(f"{name}, this run | {name}, the paper's" for name in published.groups)
+    rows = "\n".join(
+        f"| {reader} | "
+        + " | ".join(
+            f"{own} | *{value:g}*"
+            for own, value in zip(_own(run, summary, published, reader), values, strict=True)
+        )
+        + " |"
+        for reader, values in published.rows.items()
+    )
+    columns = 2 * len(published.groups) + 1
+    return f"\n*{published.source}*:\n\n| method | {heads} |\n|{' --- |' * columns}\n{rows}\n"
 
 
 def _figures(one: Loaded) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Put an experiment to any number of readers: one JSONL row per (item, reader), appended as it goes.
+"""Put an experiment to any number of contenders: one JSONL row per (item, contender), appended as it goes.
 
 A run is a folder: `run.json` says what was asked of whom (settings, versions, hashes of model and decoder),
 `rows.jsonl` holds the results. A killed run goes on where it stopped; one of other items, another version or
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from latentqa.benchmarks.experiment import Embed, Experiment, Item, Metric
 from latentqa.benchmarks.scorers import SCORERS, Values, answer_signals
@@ -25,7 +25,6 @@ from latentqa.types import Answer, Query, Score
 FORMAT = 1
 HEADER_FILE = "run.json"
 ROWS_FILE = "rows.jsonl"
-ITEMS_PER_BATCH = 16
 Prepare = Callable[[Sequence[Item]], list[Query]]
 """Queries of items with their activations captured, so that one target pass serves several readers."""
 
@@ -35,9 +34,35 @@ Judges = Callable[[str, str, str], bool | None]
 Grading = tuple[Embed | None, Judges | None]
 
 
+@dataclass(frozen=True)
+class Response:
+    """What a contender that is no reader made of an item.
+
+    Attributes:
+        values: what was measured.
+        text: that it wrote; None if it wrote none.
+        tokens: of the text.
+    """
+
+    values: Mapping[str, float]
+    text: str | None = None
+    tokens: int = 0
+
+
+@runtime_checkable
+class Responder(Protocol):
+    """A contender that is asked no question, such as a steered target."""
+
+    choices: Mapping[str, object]
+
+    def respond(self, items: Sequence[Item], /) -> list[Response]:
+        """One response per item, in order."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A reader that takes part.
+    """A reader, or another responder, that takes part.
 
     Attributes:
         name: in rows and tables.
@@ -46,13 +71,16 @@ class Contender:
             as its answer.
         shares: whether it takes the activations that `Prepare` captures; others read the dialog themselves.
         tested: whether it takes part in the paired tests.
+        against: contenders that it is tested against, where not every pair is a question that was asked: each
+            further test costs the others power.
     """
 
     name: str
-    make: Callable[[], Reader]
+    make: Callable[[], Reader | Responder]
     answers_free: bool = True
     shares: bool = False
     tested: bool = True
+    against: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -278,21 +306,21 @@ def _ask_all(
     grading: Grading,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    readers: dict[str, Reader] = {}
+    readers: dict[str, Reader | Responder] = {}
     for contender in contenders:
         if any((item.id, contender.name) not in done for item in experiment.items):
             started = time.monotonic()
-            readers[contender.name] = contender.make()
-            header["readers"][contender.name] = {
-                "choices": _plain(getattr(readers[contender.name], "choices", {})),
-                "fit_seconds": round(time.monotonic() - started, 2),
-                "tested": contender.tested,
+            made = readers[contender.name] = contender.make()
+            seconds = getattr(made, "fit_seconds", time.monotonic() - started)
+            header["readers"][contender.name] |= {
+                "choices": _plain(getattr(made, "choices", {})),
+                "fit_seconds": round(seconds, 2),
             }
     _write_header(folder, header)
     total = len(experiment.items) * len(contenders)
     finished = sum((item.id, contender.name) in done for item in experiment.items for contender in contenders)
     with (folder / ROWS_FILE).open("a", encoding="utf-8") as file:
-        for batch in _batches(experiment.items):
+        for batch in _batches(experiment.items, experiment.batch):
             shared: dict[str, Query] = {}
             for contender in contenders:
                 todo = [item for item in batch if (item.id, contender.name) not in done]
@@ -311,12 +339,19 @@ def _ask_all(
 def _ask(
     experiment: Experiment,
     contender: Contender,
-    reader: Reader,
+    reader: Reader | Responder,
     items: Sequence[Item],
     shared: Mapping[str, Query],
     grading: Grading,
 ) -> list[Row]:
     started = time.monotonic()
+    if isinstance(reader, Responder):
+        responses = reader.respond(items)
+        seconds = (time.monotonic() - started) / len(items)
+        return [
+            _made(contender, item, response.values, response.text, seconds, response.tokens, [])
+            for item, response in zip(items, responses, strict=True)
+        ]
     queries = [shared.get(item.id, item.query) if contender.shares else item.query for item in items]
     ranked = [number for number, item in enumerate(items) if item.candidates]
     scores: list[list[Score]] = [[] for _ in items]
@@ -354,6 +389,19 @@ def _row(
     if answer is not None:
         values |= answer_signals(answer)
     ranking = [(score.answer, round(float(score.support), 5)) for score in scores]
+    tokens = answer.n_tokens if answer is not None else 0
+    return _made(contender, item, values, said, seconds, tokens, ranking)
+
+
+def _made(
+    contender: Contender,
+    item: Item,
+    values: Mapping[str, float],
+    said: str | None,
+    seconds: float,
+    tokens: int,
+    ranking: Sequence[tuple[str, float]],
+) -> Row:
     return Row(
         item=item.id,
         reader=contender.name,
@@ -366,7 +414,7 @@ def _row(
         answer=said,
         ranking=ranking,
         seconds=round(seconds, 4),
-        tokens=answer.n_tokens if answer is not None else 0,
+        tokens=tokens,
     )
 
 
@@ -395,10 +443,18 @@ def _header(
         "filtered": dict(experiment.filtered),
         "groups": list(experiment.groups),
         "mean_groups": list(experiment.mean_groups or experiment.groups),
+        "pooled": experiment.pooled,
+        "contender": experiment.contender,
+        "tradeoff": list(experiment.tradeoff or ()),
         "metrics": [_plain(vars(metric)) for metric in experiment.metrics],
         "notes": list(experiment.notes),
         "readers": {
-            contender.name: {"choices": {}, "fit_seconds": 0.0, "tested": contender.tested}
+            contender.name: {
+                "choices": {},
+                "fit_seconds": 0.0,
+                "tested": contender.tested,
+                "against": None if contender.against is None else list(contender.against),
+            }
             for contender in contenders
         },
         "order": [item.id for item in experiment.items],
@@ -443,9 +499,9 @@ def _read_rows(path: Path) -> Iterator[Row]:
             ) from None
 
 
-def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
-    for first in range(0, len(items), ITEMS_PER_BATCH):
-        yield items[first : first + ITEMS_PER_BATCH]
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
 
 
 def _to_json(row: Row) -> dict[str, Any]:

@@ -206,7 +206,8 @@ def paired_bootstrap(
         of: a function of each group's mean that is compared instead of the mean.
 
     Returns:
-        p: twice the share of resamples in which the difference has the rarer sign; 1 where the two never differ.
+        p: twice the share of resamples in which the difference has the rarer sign; 1 where the two never
+        differ.
 
     Source: Efron and Tibshirani 1993, chapter 16, with one added to each count.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latentqa.benchmarks import statistics
+from latentqa.benchmarks.audit import with_alarms
 from latentqa.benchmarks.calibration import calibrated
 from latentqa.benchmarks.experiment import Metric
 from latentqa.benchmarks.runner import Row, Run
-from latentqa.benchmarks.statistics import Interval
+from latentqa.benchmarks.statistics import Interval, OfMean
+from latentqa.benchmarks.steering.diversity import with_diversity
 
 MEAN = "mean"
 """Name of the group that is the mean of the groups."""
@@ -46,7 +49,8 @@ class Test:
         b: the other.
         group: on which items.
         metric: by which figure.
-        p: exact McNemar, Holm-corrected over all pairs and groups of the metric.
+        p: Holm-corrected over all pairs and groups of the metric.
+        method: how it was tested, `McNemar` or `bootstrap`.
     """
 
     __test__ = False  # pytest must not collect it
@@ -56,6 +60,15 @@ class Test:
     group: str
     metric: str
     p: float
+    method: str = "McNemar"
+
+
+OF_MEAN: dict[str, OfMean] = {
+    "mean": lambda mean: mean,
+    "exp_mean": np.exp,
+    "off_half": lambda mean: abs(mean - 0.5),
+}
+"""Figures that are functions of a mean, by name: their intervals and tests need no loop over resamples."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +125,11 @@ class Summary:
 
     def figure(self, reader: str, group: str, metric: str) -> Interval | None:
         """The number of one cell; None where there is none."""
-        for one in self.figures:
-            if (one.reader, one.group, one.metric) == (reader, group, metric):
-                return one.interval
-        return None
+        return self._by_cell.get((reader, group, metric))
+
+    @cached_property
+    def _by_cell(self) -> dict[tuple[str, str, str], Interval]:
+        return {(one.reader, one.group, one.metric): one.interval for one in self.figures}
 
 
 def summarize(run: Run, *, resamples: int = statistics.RESAMPLES) -> Summary:
@@ -145,9 +159,10 @@ def summarize(run: Run, *, resamples: int = statistics.RESAMPLES) -> Summary:
 
 def with_derived(run: Run) -> Run:
     """The run with values that are made of all its rows together, such as a fitted probability."""
-    if run.header["experiment"] != "calibration":
-        return run
-    return replace(run, rows=tuple(calibrated(run.rows)))
+    derived = {"audit": with_alarms, "calibration": calibrated, "sentiment": with_diversity}.get(
+        run.header["experiment"]
+    )
+    return run if derived is None else replace(run, rows=tuple(derived(run.rows)))
 
 
 def rows_of(rows: Sequence[Row], reader: str, metric: Metric) -> list[Row]:
@@ -164,8 +179,8 @@ def rows_of(rows: Sequence[Row], reader: str, metric: Metric) -> list[Row]:
 
 def compute(metric: Metric, values: NDArray[Any], truth: NDArray[Any]) -> float:
     """One figure of values and outcomes."""
-    if metric.compute == "mean":
-        return float(values.mean())
+    if metric.compute in OF_MEAN:
+        return float(OF_MEAN[metric.compute](values.mean()))
     if metric.compute == "aurc":
         return statistics.risk_coverage(truth.tolist(), values.tolist()).area
     measure = {"auroc": statistics.auroc, "ece": statistics.ece, "brier": statistics.brier}[metric.compute]
@@ -187,6 +202,8 @@ def _figures(
         if members
     ]
     whole = [by_group[group] for group in header["mean_groups"] if by_group.get(group)]
+    if whole and header.get("pooled"):
+        whole = [[row for members in whole for row in members]]
     if whole:
         found.append(Figure(reader, MEAN, metric.name, _mean_interval(whole, metric, resamples)))
     return found
@@ -195,19 +212,20 @@ def _figures(
 def _interval(rows: Sequence[Row], metric: Metric, resamples: int) -> Interval:
     units = [row.unit for row in rows]
     values, truth = _arrays(rows, metric)
-    if metric.compute == "mean":
-        return statistics.bootstrap_mean(values.tolist(), units, resamples=resamples)
+    if metric.compute in OF_MEAN:
+        of = OF_MEAN[metric.compute]
+        return statistics.bootstrap_mean(values.tolist(), units, resamples=resamples, of=of)
     return statistics.bootstrap(
         lambda chosen: compute(metric, values[chosen], truth[chosen]), units, resamples=_fewer(resamples)
     )
 
 
 def _mean_interval(groups: Sequence[Sequence[Row]], metric: Metric, resamples: int) -> Interval:
-    if metric.compute == "mean":
+    if metric.compute in OF_MEAN:
         values = [[row.values[metric.value] for row in rows] for rows in groups]
-        return statistics.mean_of_groups(
-            values, [[row.unit for row in rows] for rows in groups], resamples=resamples
-        )
+        units_of = [[row.unit for row in rows] for rows in groups]
+        of = OF_MEAN[metric.compute]
+        return statistics.mean_of_groups(values, units_of, resamples=resamples, of=of)
     rows = [row for members in groups for row in members]
     units: list[Hashable] = [(row.group, row.unit) for row in rows]
     values, truth = _arrays(rows, metric)
@@ -224,7 +242,9 @@ def _mean_interval(groups: Sequence[Sequence[Row]], metric: Metric, resamples: i
 def _tests(
     by_reader: Mapping[str, Sequence[Row]], metric: Metric, groups: Sequence[str], header: Mapping[str, Any]
 ) -> list[Test]:
-    """Paired tests of every two readers, on the items that both have; means of 0 and 1 alone have one."""
+    """Paired tests of two readers, on the items that both have; measures of confidence have none."""
+    if metric.test == "bootstrap" and metric.compute in OF_MEAN:
+        return _bootstrap_tests(by_reader, metric, header)
     if metric.compute != "mean" or not metric.share:
         return []
     readers = [reader for reader in by_reader if header["readers"][reader].get("tested", True)]
@@ -236,6 +256,8 @@ def _tests(
         }
         for number, a in enumerate(readers):
             for b in readers[number + 1 :]:
+                if not _asked(a, b, header):
+                    continue
                 common = [item for item in values[a] if item in values[b]]
                 if common:
                     raw[a, b, group] = statistics.mcnemar(
@@ -247,6 +269,42 @@ def _tests(
         Test(a, b, group, metric.name, p)
         for (a, b, group), p in statistics.holm(raw).items()  # pyright: ignore[reportGeneralTypeIssues]
     ]
+
+
+def _bootstrap_tests(
+    by_reader: Mapping[str, Sequence[Row]], metric: Metric, header: Mapping[str, Any]
+) -> list[Test]:
+    """Tests on all groups together, as the group `mean` is made."""
+    readers = [reader for reader in by_reader if header["readers"][reader].get("tested", True)]
+    inside = list(header["mean_groups"])
+    rows = {reader: {row.item: row for row in by_reader[reader] if row.group in inside} for reader in readers}
+    raw: dict[Hashable, float] = {}
+    for number, a in enumerate(readers):
+        for b in readers[number + 1 :]:
+            common = [item for item in rows[a] if item in rows[b]]
+            if not common or not _asked(a, b, header):
+                continue
+            grouped: dict[str, list[str]] = {}
+            for item in common:
+                grouped.setdefault("" if header.get("pooled") else rows[a][item].group, []).append(item)
+            first, second = (
+                [[rows[one][item].values[metric.value] for item in items] for items in grouped.values()]
+                for one in (a, b)
+            )
+            units = [[rows[a][item].unit for item in items] for items in grouped.values()]
+            raw[a, b] = statistics.paired_bootstrap(first, second, units, of=OF_MEAN[metric.compute])
+    return [
+        Test(a, b, MEAN, metric.name, p, "bootstrap")
+        for (a, b), p in statistics.holm(raw).items()  # pyright: ignore[reportGeneralTypeIssues]
+    ]
+
+
+def _asked(a: str, b: str, header: Mapping[str, Any]) -> bool:
+    """Whether these two are to be compared: every two are, unless one of them says against whom it stands."""
+    first, second = (header["readers"][name].get("against") for name in (a, b))
+    if first is None and second is None:
+        return True
+    return b in (first or ()) or a in (second or ())
 
 
 def _arrays(rows: Sequence[Row], metric: Metric) -> tuple[NDArray[Any], NDArray[Any]]:

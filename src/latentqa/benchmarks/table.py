@@ -10,6 +10,9 @@ from latentqa.benchmarks.runner import Run
 from latentqa.benchmarks.statistics import Interval
 from latentqa.benchmarks.summary import MEAN, Summary
 
+WIDE = 10
+"""Groups beyond which a terminal shows the mean alone."""
+
 
 def cell(interval: Interval | None, metric: Metric, *, bounds: bool = True) -> str:
     """One number: per cent for shares, with its interval.
@@ -38,10 +41,11 @@ def heading(run: Run) -> str:
 
 def lines(run: Run, summary: Summary) -> list[str]:
     """The table that a run ends with, for a terminal."""
-    groups = [MEAN, *run.header["groups"]]
     found = [heading(run)]
+    many = len(run.header["groups"]) > WIDE
     for metric in run.metrics:
-        rows = [["reader", *groups, "n"]]
+        groups = [MEAN] if many else groups_of(run, summary, metric)
+        rows = [[run.header.get("contender", "reader"), *groups, "n"]]
         for reader in run.readers:
             whole = summary.figure(reader, MEAN, metric.name)
             if whole is None:
@@ -53,6 +57,8 @@ def lines(run: Run, summary: Summary) -> list[str]:
     found += ["", *tests(summary, run.metrics[0].name), *costs(summary)]
     found += [f"filtered: {count} {reason}" for reason, count in summary.filtered.items()]
     found += [str(note) for note in run.header["notes"]]
+    if many:
+        found.append(f"The {len(run.header['groups'])} groups by themselves are in table.md.")
     if summary.missing:
         found.append(f"{summary.missing} rows are missing: repeat the command and it goes on.")
     return found
@@ -60,9 +66,10 @@ def lines(run: Run, summary: Summary) -> list[str]:
 
 def markdown(run: Run, summary: Summary) -> str:
     """The same as Markdown, one table a figure."""
-    groups = [MEAN, *run.header["groups"]]
+    contender = run.header.get("contender", "reader")
     parts = [f"### {heading(run)}", run.header["doc"]]
     for metric in run.metrics:
+        groups = groups_of(run, summary, metric)
         body = []
         for reader in run.readers:
             whole = summary.figure(reader, MEAN, metric.name)
@@ -71,7 +78,8 @@ def markdown(run: Run, summary: Summary) -> str:
                 body.append(f"| {reader} | {' | '.join(cells)} | {whole.n} |")
         if body:
             parts.append(
-                f"**{metric.name}**{_unit(metric)}: {metric.doc}\n\n| reader | {' | '.join(groups)} | n |\n"
+                f"**{metric.name}**{_unit(metric)}: {metric.doc}\n\n| {contender} | {' | '.join(groups)} "
+                "| n |\n"
                 f"|{' --- |' * (len(groups) + 2)}\n" + "\n".join(body)
             )
     parts.append("\n".join(f"- {line}" for line in [*tests(summary, run.metrics[0].name), *costs(summary)]))
@@ -80,10 +88,19 @@ def markdown(run: Run, summary: Summary) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def groups_of(run: Run, summary: Summary, metric: Metric) -> list[str]:
+    """The mean and the groups in which some contender has this figure: the columns of its table."""
+    return [
+        group
+        for group in (MEAN, *run.header["groups"])
+        if any(summary.figure(reader, group, metric.name) for reader in run.readers)
+    ]
+
+
 def tests(summary: Summary, metric: str) -> list[str]:
     """The paired tests of a figure on the mean over groups, one line each."""
     return [
-        f"{test.a} against {test.b}, {metric}: p {p_text(test.p)} (McNemar, Holm)"
+        f"{test.a} against {test.b}, {metric}: p {p_text(test.p)} ({test.method}, Holm)"
         for test in summary.tests
         if test.metric == metric and test.group == MEAN
     ]
@@ -94,9 +111,16 @@ def costs(summary: Summary) -> list[str]:
     found = []
     for reader, cost in summary.costs.items():
         fit = f" (and {cost['fit_seconds']:.0f} s fitting)" if cost["fit_seconds"] >= 0.5 else ""
-        choices = f", chose {_choices(cost['choices'])}" if cost["choices"] else ""
+        choices = f", chose {short_choices(cost['choices'])}" if cost["choices"] else ""
         found.append(f"{reader}: {cost['seconds']:.0f} s{fit}, {cost['tokens']} tokens{choices}")
     return found
+
+
+def short_choices(choices: object) -> str:
+    """What a contender chose; of one that chose for many aims only how many."""
+    if isinstance(choices, dict) and len(choices) > 4 and all(isinstance(v, dict) for v in choices.values()):
+        return f"settings for {len(choices)} aims (in run.json)"
+    return _choices(choices)
 
 
 def p_text(p: float) -> str:

@@ -1,4 +1,4 @@
-"""`latentqa bench`: the paper's reading experiments, every baseline in the same run, and the report."""
+"""`latentqa bench`: the paper's reading and steering experiments with every baseline, and the report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentqa.errors import ConfigError, LatentQAError
 
 if TYPE_CHECKING:
     from latentqa.baselines import FitItem
-    from latentqa.benchmarks import Experiment, Item, Subject, Tools, Training
+    from latentqa.benchmarks import Experiment, Item, Run, Subject, Tools, Training
     from latentqa.benchmarks.judge import Judge
     from latentqa.benchmarks.registry import Entry
     from latentqa.decoder import Decoder, Target
@@ -36,6 +36,9 @@ Examples:
   latentqa bench run hidden-prompts --seed 1 --json
   latentqa bench run relations 'files=[all]' folds=5
   latentqa bench run layer-map 'question=Who is speaking?' 'answer=A pirate.'
+  latentqa bench run topic --methods vector,prompting,no-control 'aims=[golden-gate-bridge]'
+  latentqa bench run debias --json
+  latentqa bench run audit organisms=runs/organisms 'kinds=[secret-word]'
   latentqa bench report runs/bench/relations-seed0 runs/bench/hidden-prompts-seed0
 """
 
@@ -44,13 +47,14 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @bench.callback()
 def verbs() -> None:
-    """Measure readers on the reading experiments."""
+    """Measure readers on the reading experiments, and methods of steering on the steering experiments."""
 
 
 @bench.command("list")
 def list_all(as_json: options.AsJson = False) -> None:
-    """Show the experiments and the readers."""
+    """Show the experiments, the readers and the methods of steering."""
     from latentqa.baselines import READERS
+    from latentqa.baselines.steering import METHODS
     from latentqa.benchmarks import EXPERIMENTS
 
     if as_json:
@@ -59,16 +63,19 @@ def list_all(as_json: options.AsJson = False) -> None:
             for entry in EXPERIMENTS.values()
         ]
         readers = [asdict(spec) for spec in READERS.values()]
-        typer.echo(json.dumps({"experiments": experiments, "readers": readers}, ensure_ascii=False))
+        methods = [asdict(spec) for spec in METHODS.values()]
+        listed = {"experiments": experiments, "readers": readers, "methods": methods}
+        typer.echo(json.dumps(listed, ensure_ascii=False))
         return
     lines = ["experiments"]
     for entry in EXPERIMENTS.values():
         settings = ", ".join(entry.settings.model_fields)
         lines += [f"  {entry.name:<16}{entry.doc}", f"{'':18}settings: {settings}"]
-    lines += ["", "readers"]
-    for spec in READERS.values():
-        lines += [f"  {spec.name:<16}from: {spec.source}", f"{'':18}needs: {spec.needs}"]
-        lines += [f"{'':18}cannot: {spec.cannot}"]
+    for title, specs in (("readers", READERS), ("methods", METHODS)):
+        lines += ["", title]
+        for spec in specs.values():
+            lines += [f"  {spec.name:<21} from: {spec.source}", f"{'':24}needs: {spec.needs}"]
+            lines += [f"{'':24}cannot: {spec.cannot}"]
     typer.echo("\n".join(lines))
 
 
@@ -88,8 +95,9 @@ def run_one(
         str | None,
         typer.Option(
             "--readers",
-            help="Readers, separated by commas. Left out: all that the experiment can have but "
-            "text-finetuned, which is trained first.",
+            "--methods",
+            help="Readers, or in a steering experiment methods, separated by commas. Left out: all that the "
+            "experiment can have but text-finetuned, which is trained first.",
             metavar="A,B",
         ),
     ] = None,
@@ -114,6 +122,15 @@ def run_one(
         Path | None,
         typer.Option("--config", help="YAML file with the experiment's settings.", metavar="FILE"),
     ] = None,
+    controls: Annotated[
+        Path | None,
+        typer.Option(
+            "--controls",
+            help='JSONL of controls for the experiment topic, {"control", "keywords"} a line. Left out: the '
+            "20 that ship.",
+            metavar="FILE",
+        ),
+    ] = None,
     budget: Annotated[
         int, typer.Option("--budget", min=1, help="Settings that each baseline may try, the same for all.")
     ] = 12,
@@ -133,24 +150,25 @@ def run_one(
     device: options.Device = "auto",
     as_json: options.AsJson = False,
 ) -> None:
-    """Run one experiment with any number of readers.
+    """Run one experiment with any number of readers or methods.
 
-    One row per item and reader is written as it goes: a run that was stopped goes on where it was.
+    One row per item and contender is written as it goes: a run that was stopped goes on where it was.
     """
-    from latentqa.baselines import READERS
     from latentqa.benchmarks import check_names, find_experiment
     from latentqa.cli.settings import load_settings
     from latentqa.data import data_file, data_root
 
     entry = find_experiment(name)
-    settings = load_settings(entry.settings, config, overrides or [])
+    settings = load_settings(entry.settings, config, [*(overrides or []), *_controls(entry, controls)])
+    known = _known(entry)
     named = [one.strip() for one in readers.split(",") if one.strip()] if readers is not None else None
     if named is not None:
-        check_names(named, list(READERS))
-    chosen = named or list(entry.readers) or [one for one in READERS if one not in SLOW]
+        check_names(named, known, "method" if entry.kind in ("steering", "audit") else "reader")
+    chosen = named or list(entry.readers) or [one for one in known if one not in SLOW]
     root = data_root(data) if entry.needs else Path()
     for needed in entry.needs:
         data_file(needed, root)
+    organism = "-organism" if getattr(settings, "organism", False) else ""
     call = _Call(
         entry=entry,
         settings=settings,
@@ -159,7 +177,7 @@ def run_one(
         named=named is not None,
         limit=limit,
         seed=seed,
-        folder=out or OUT / f"{name}{f'-limit{limit}' if limit else ''}-seed{seed}",
+        folder=out or OUT / f"{name}{organism}{f'-limit{limit}' if limit else ''}-seed{seed}",
         decoder=decoder,
         target=target,
         budget=budget,
@@ -168,7 +186,14 @@ def run_one(
         dtype=dtype,
         device=device,
     )
-    result, lines = {"items": call.run_items, "map": call.run_map, "plan": call.run_plan}[entry.kind]()
+    kinds = {
+        "items": call.run_items,
+        "map": call.run_map,
+        "plan": call.run_plan,
+        "steering": call.run_steering,
+        "audit": call.run_audit,
+    }
+    result, lines = kinds[entry.kind]()
     note(f"kept in {call.folder}")
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
 
@@ -222,14 +247,14 @@ class _Call:
     def run_items(self) -> tuple[dict[str, Any], list[str]]:
         """Readers on items."""
         from latentqa.baselines import READERS
-        from latentqa.benchmarks import line_up, load_embedding, run, summarize
+        from latentqa.benchmarks import Experiment, line_up, load_embedding, run
         from latentqa.benchmarks.subjects import subject_of
-        from latentqa.benchmarks.table import lines, markdown
 
-        target, decoder = self.load()
+        target, decoder = self.load(any(READERS[name].needs_decoder for name in self.readers))
         tools = self.tools(target)
         assert self.entry.build is not None
         experiment = self.entry.build(self.root, self.settings, tools)
+        assert isinstance(experiment, Experiment)
         embeds = any(item.scorer in EMBEDDED for item in experiment.items)
         embed = load_embedding(_answers(experiment)).embed if embeds else None
         make = self.maker(experiment, target, decoder)
@@ -254,6 +279,90 @@ class _Call:
                 command=f"latentqa {shlex.join(sys.argv[1:])}",
                 progress=advance,
             )
+        return self.conclude(finished)
+
+    def run_steering(self) -> tuple[dict[str, Any], list[str]]:
+        """Methods on the target."""
+        from latentqa.baselines.steering import METHODS
+        from latentqa.benchmarks.steering import SteeringTools
+        from latentqa.benchmarks.steering.session import Session
+        from latentqa.benchmarks.subjects import subject_of
+
+        if self.judge_url is not None:
+            raise ConfigError(f"{self.entry.name} has no free answers to judge. Leave --judge out.")
+        target, decoder = self.load(any(METHODS[name].needs_decoder for name in self.readers))
+        target, second = self.steering_models(target, decoder)
+        assert self.entry.build is not None
+        session = Session(
+            build=self.entry.build,
+            root=self.root,
+            settings=self.settings,
+            tools=SteeringTools(target, decoder, second, seed=self.seed, limit=self.limit),
+            methods=self.readers,
+            folder=self.folder,
+            budget=self.budget,
+            note=note,
+        )
+        with progress(f"{self.entry.name}: rows") as advance:
+            finished = session.run(
+                self.subject(subject_of(target, decoder)),
+                data=str(self.root),
+                command=f"latentqa {shlex.join(sys.argv[1:])}",
+                progress=advance,
+            )
+        return self.conclude(finished)
+
+    def run_audit(self) -> tuple[dict[str, Any], list[str]]:
+        """Methods of auditing on model organisms."""
+        from latentqa.audit.bench import OrganismPool, audit_contenders, audit_experiment
+        from latentqa.benchmarks import run
+        from latentqa.benchmarks.subjects import subject_of
+
+        if self.judge_url is not None:
+            raise ConfigError("Findings are judged by the organisms' manifests. Leave --judge out.")
+        target, decoder = self.load()
+        assert decoder is not None
+        experiment = audit_experiment(self.settings, target, seed=self.seed, limit=self.limit)
+        pool = OrganismPool(target, decoder, self.settings)
+        try:
+            with progress("audit: rows") as advance:
+                finished = run(
+                    experiment,
+                    audit_contenders(pool, self.readers, self.seed),
+                    self.folder,
+                    self.subject(subject_of(target, decoder)),
+                    seed=self.seed,
+                    limit=self.limit,
+                    settings=self.settings.model_dump(mode="json"),
+                    command=f"latentqa {shlex.join(sys.argv[1:])}",
+                    progress=advance,
+                )
+        finally:
+            pool.close()
+        return self.conclude(finished)
+
+    def steering_models(self, target: Target, decoder: Decoder | None) -> tuple[Target, Decoder | None]:
+        """The target, or the organism made of it, and the second decoder if one is named."""
+        from latentqa.decoder import load_decoder
+
+        second = None
+        if self.settings.second_decoder is not None:
+            second = load_decoder(self.settings.second_decoder, target=target)
+        if getattr(self.settings, "organism", False):
+            from latentqa.benchmarks.steering.organism import stereotyped
+
+            with progress("organism: steps") as advance:
+                target = stereotyped(target, self.folder / "organism", seed=self.seed, progress=advance)
+            for one in (decoder, second):
+                if one is not None:
+                    one.target = target
+        return target, second
+
+    def conclude(self, finished: Run) -> tuple[dict[str, Any], list[str]]:
+        """The figures of a run, kept beside its rows."""
+        from latentqa.benchmarks import summarize
+        from latentqa.benchmarks.table import lines, markdown
+
         summary = summarize(finished)
         _write(self.folder / "summary.json", json.dumps(summary.to_full_json(), ensure_ascii=False, indent=1))
         _write(self.folder / "table.md", markdown(finished, summary))
@@ -336,12 +445,11 @@ class _Call:
         key = os.environ.get("LATENTQA_JUDGE_KEY") or None
         return Judge(endpoint(self.judge_url, self.judge_model, key=key), self.folder / "judge.jsonl")
 
-    def load(self) -> tuple[Target, Decoder | None]:
-        """The target, and the decoder if a reader needs one."""
-        from latentqa.baselines import READERS
+    def load(self, with_decoder: bool = True) -> tuple[Target, Decoder | None]:
+        """The target, and the decoder if anything needs one."""
         from latentqa.decoder import default_target, load_target
 
-        if any(READERS[name].needs_decoder for name in self.readers):
+        if with_decoder:
             return options.load_reader(
                 self.decoder,
                 target=self.target,
@@ -392,6 +500,27 @@ class _Call:
                 raise type(error)(f"Reader {name} on {experiment.name}: {error}") from error
 
         return make
+
+
+def _known(entry: Entry) -> list[str]:
+    """What may take part: readers, or in experiments that put no question to activations alone, methods."""
+    if entry.kind == "audit":
+        from latentqa.audit import METHODS as AUDIT_METHODS
+
+        return list(AUDIT_METHODS)
+    from latentqa.baselines import READERS
+    from latentqa.baselines.steering import METHODS
+
+    return list(METHODS if entry.kind == "steering" else READERS)
+
+
+def _controls(entry: Entry, path: Path | None) -> list[str]:
+    """What `--controls FILE` sets, which only some experiments have."""
+    if path is None:
+        return []
+    if "controls" not in entry.settings.model_fields:
+        raise ConfigError(f"{entry.name} takes no controls. Use --controls with the experiment topic.")
+    return [f"controls={json.dumps(str(path))}"]
 
 
 EMBEDDED = ("ranking", "confidence")

@@ -1,4 +1,4 @@
-"""`latentqa data`: look at data files before something is trained on them."""
+"""`latentqa data`: make data files, and look at them before something is trained on them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Annotated
 import typer
 
 from latentqa.cli import options
+from latentqa.cli.data_make import make
+from latentqa.cli.data_tasks import classification, context, facts, relations
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 @data.callback()
 def verbs() -> None:
-    """Look at data files."""
+    """Make data files, and look at them."""
 
 
 @data.command()
@@ -68,3 +70,10 @@ def complete(
     kept = [(example, reply) for example, reply in zip(chosen, replies, strict=True) if reply]
     write_examples(out, [with_completion(example, reply, model.name) for example, reply in kept])
     typer.echo(f"{len(kept)} examples written to {out}; {len(chosen) - len(kept)} empty completions left out")
+
+
+data.command()(make)
+data.command()(context)
+data.command()(classification)
+data.command()(relations)
+data.command()(facts)

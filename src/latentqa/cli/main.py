@@ -14,12 +14,17 @@ import typer
 from typer.core import TyperGroup
 
 from latentqa.cli.ask import ask
+from latentqa.cli.audit import audit
 from latentqa.cli.bench import bench
 from latentqa.cli.calibrate import calibrate
+from latentqa.cli.chat import chat
 from latentqa.cli.data import data
 from latentqa.cli.evaluate import evaluate
+from latentqa.cli.generate import generate
 from latentqa.cli.info import info, installed_version
+from latentqa.cli.organism import organism
 from latentqa.cli.progress import note
+from latentqa.cli.steer import steer
 from latentqa.cli.train import train
 from latentqa.errors import LatentQAError
 
@@ -91,6 +96,11 @@ app.command()(train)
 app.command()(calibrate)
 app.add_typer(data, name="data")
 app.add_typer(bench, name="bench")
+app.add_typer(steer, name="steer")
+app.command()(chat)
+app.command()(generate)
+app.add_typer(organism, name="organism")
+app.add_typer(audit, name="audit")
 app.command()(info)
 
 

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from latentqa.decoder import Decoder, Target
+    from latentqa.steering import Steering
 
 
 class Quantization(StrEnum):
@@ -95,6 +96,77 @@ DataFolder = Annotated[
         "--data", help="Folder with the item files, or a data root. Left out: $LATENTQA_DATA.", metavar="DIR"
     ),
 ]
+
+
+SteerFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--steer",
+        help="Folder of a steering, as `latentqa steer make` writes it. Can be repeated.",
+        metavar="DIR",
+    ),
+]
+Strengths = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--strength",
+        help="Strength of the steerings: one for all, or one for each. 1 is as made, 0 is off.",
+        metavar="X",
+    ),
+]
+ChatTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help='Model that replies: "builtin", a hub id, a folder or a .gguf file. Left out: the one that the '
+        "first steering was made for, or builtin.",
+        metavar="NAME",
+    ),
+]
+NewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest reply, in tokens.")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")]
+DrawSeed = Annotated[int, typer.Option("--seed", help="Of the drawing, with a temperature.")]
+
+
+def load_steered(
+    folders: Sequence[Path],
+    strengths: Sequence[float],
+    *,
+    target: str | None,
+    revision: str | None,
+    dtype: str,
+    device: str,
+    quantization: Quantization | None,
+    trust_remote_code: bool,
+) -> tuple[Target, list[Steering], list[float]]:
+    """Load steerings, and the model that they were made for or the one that is named; nothing is steered yet.
+
+    Raises:
+        SteeringError: a damaged steering, one made for another model, or a number of strengths that does not
+            fit.
+    """
+    from latentqa.decoder import load_target
+    from latentqa.errors import SteeringError
+    from latentqa.steering import Steering
+
+    steerings = [Steering.load(folder) for folder in folders]
+    given = list(strengths) or [1.0]
+    if len(given) not in (1, len(steerings)):
+        raise SteeringError(
+            f"{len(steerings)} steerings were given with {len(given)} strengths. Give one --strength, or one "
+            "for each --steer."
+        )
+    loaded = load_target(
+        target or (steerings[0].card.base_model if steerings else "builtin"),
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        quantization=quantization.value if quantization else None,
+        trust_remote_code=trust_remote_code,
+    )
+    for steering in steerings:
+        steering.check(loaded)
+    return loaded, steerings, given * len(steerings) if len(given) == 1 else given
 
 
 def load_reader(

@@ -1,5 +1,6 @@
 """Examples and their files: schema, formats, splits, derived pairs, ordinary dialogs."""
 
+from latentqa.data.builtin import BUILTIN, builtin_data
 from latentqa.data.check import CheckReport, check_file
 from latentqa.data.jsonl import Row, read_examples, stream_rows, write_examples
 from latentqa.data.plain import (
@@ -19,14 +20,17 @@ from latentqa.data.questions import (
     PERSONA_QUESTIONS,
     STOCK_PERSONA_QUESTIONS,
 )
-from latentqa.data.roots import data_file, data_hash, data_root
+from latentqa.data.roots import DATA_VARIABLE, data_file, data_hash, data_root
+from latentqa.data.rows import RowFile, RowIndex, index_rows
 from latentqa.data.rules import derive_pairs
-from latentqa.data.schema import DEFAULT_READ, EXAMPLE_KINDS, QA, Example
+from latentqa.data.schema import DEFAULT_READ, EXAMPLE_KINDS, QA, Example, QAKind
 from latentqa.data.split import NearCopy, Split, is_held_out, jaccard, near_copies, split_by_label
 from latentqa.data.variants import as_turns, with_completion
 
 __all__ = [
+    "BUILTIN",
     "CheckReport",
+    "DATA_VARIABLE",
     "DEFAULT_READ",
     "DESCRIPTION_QUESTIONS",
     "EXAMPLE_KINDS",
@@ -38,10 +42,14 @@ __all__ = [
     "PERSONA_QUESTIONS",
     "Problem",
     "QA",
+    "QAKind",
     "Row",
+    "RowFile",
+    "RowIndex",
     "STOCK_PERSONA_QUESTIONS",
     "Split",
     "as_turns",
+    "builtin_data",
     "calibration_dialogs",
     "check_file",
     "data_file",
@@ -49,6 +57,7 @@ __all__ = [
     "data_root",
     "derive_pairs",
     "for_calibration",
+    "index_rows",
     "is_held_out",
     "jaccard",
     "load_published",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from latentqa.data.jsonl import stream_rows
 from latentqa.data.published import FIELDS, PAIRS_FILE, Problem, load_items, load_pairs, load_published
 from latentqa.data.schema import Example, ExampleKind
+from latentqa.data.seen import Seen
 from latentqa.errors import DataError
 
 
@@ -83,17 +84,23 @@ def check_file(path: str | os.PathLike[str]) -> CheckReport:
 
 
 def _check_jsonl(path: Path) -> CheckReport:
-    rows = list(stream_rows(path))
-    examples = [row.example for row in rows if row.example is not None]
-    problems = [Problem(row.number, row.reason or "", path.name) for row in rows if row.example is None]
-    return _report(path, "examples", examples, problems, sum(len(example.qa) for example in examples))
+    problems: list[Problem] = []
+
+    def good() -> Iterator[Example]:
+        for row in stream_rows(path):
+            if row.example is None:
+                problems.append(Problem(row.number, row.reason or "", path.name))
+            else:
+                yield row.example
+
+    return _report(path, "examples", good(), problems)
 
 
 def _check_items(path: Path, kind: ExampleKind) -> CheckReport:
     pairs_path = path.with_name(PAIRS_FILE)
     pairs = load_pairs(pairs_path).by_label if pairs_path.is_file() else {}
     examples, problems = load_items(path, kind, pairs)
-    return _report(path, "items", examples, problems, sum(len(example.qa) for example in examples))
+    return _report(path, "items", examples, problems)
 
 
 def _check_pairs(path: Path) -> CheckReport:
@@ -106,16 +113,27 @@ def _check_pairs(path: Path) -> CheckReport:
 
 
 def _report(
-    path: Path, layout: str, examples: Sequence[Example], problems: list[Problem], pairs: int
+    path: Path, layout: str, examples: Iterable[Example], problems: list[Problem], pairs: int | None = None
 ) -> CheckReport:
+    """Counts of the examples, which are gone through once; `pairs` where they are not those of the rows."""
+    kinds: Counter[str] = Counter()
+    groups: Counter[str] = Counter()
+    labels = Seen()
+    counted = without = 0
+    for example in examples:
+        kinds[example.kind] += 1
+        groups[example.group] += 1
+        labels.first(example.label)
+        counted += len(example.qa)
+        without += not example.qa
     return CheckReport(
         path=path,
         layout=layout,
-        good=len(examples),
+        good=kinds.total(),
         problems=problems,
-        kinds=dict(Counter(example.kind for example in examples)),
-        groups=dict(Counter(example.group for example in examples)),
-        labels=len({example.label for example in examples}),
-        pairs=pairs,
-        without_pairs=sum(not example.qa for example in examples),
+        kinds=dict(kinds),
+        groups=dict(groups),
+        labels=len(labels),
+        pairs=counted if pairs is None else pairs,
+        without_pairs=without,
     )

@@ -1,17 +1,22 @@
-"""Our own file format: one `Example` a line, as JSON, in UTF-8."""
+"""Our own file format: one `Example` a line, as JSON, in UTF-8.
+
+Files are read and written a row at a time; what is kept of a row is 8 bytes of its id.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import ValidationError
 
 from latentqa.data.schema import Example, reasons
+from latentqa.data.seen import Seen
 from latentqa.errors import DataError
 
 
@@ -38,13 +43,11 @@ def stream_rows(path: str | os.PathLike[str]) -> Iterator[Row]:
     Raises:
         DataError: the file cannot be opened.
     """
-    seen: dict[str, int] = {}
-    for number, line in _lines(Path(path)):
+    seen = Seen()
+    for number, _, line in stream_lines(path):
         row = parse_row(number, line)
-        if row.example is not None and row.example.id in seen:
-            row = Row(number, None, f"id {row.example.id!r} was already used in row {seen[row.example.id]}")
-        elif row.example is not None:
-            seen[row.example.id] = number
+        if row.example is not None and (first := seen.first(row.example.id, number)) is not None:
+            row = Row(number, None, f"id {row.example.id!r} was already used in row {first}")
         yield row
 
 
@@ -66,22 +69,22 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
 
 
 def write_examples(path: str | os.PathLike[str], examples: Iterable[Example]) -> int:
-    """Writes a file of examples, whole or not at all, and returns how many there are.
+    """Writes a file of examples as they come, whole or not at all, and returns how many there are.
 
     Raises:
         DataError: the file cannot be written, or two examples have the same id.
     """
-    lines: list[str] = []
-    seen: set[str] = set()
-    for example in examples:
-        if example.id in seen:
-            raise DataError(
-                f"Asked to write {path}: the id {example.id!r} comes twice. Give each example its own."
-            )
-        seen.add(example.id)
-        lines.append(example.model_dump_json(exclude_defaults=True) + "\n")
-    write_text(path, "".join(lines))
-    return len(lines)
+    seen = Seen()
+    count = 0
+    with open_whole(path) as stream:
+        for example in examples:
+            if seen.first(example.id, count) is not None:
+                raise DataError(
+                    f"Asked to write {path}: the id {example.id!r} comes twice. Give each example its own."
+                )
+            stream.write(example.model_dump_json(exclude_defaults=True) + "\n")
+            count += 1
+    return count
 
 
 def parse_row(number: int, line: bytes) -> Row:
@@ -125,12 +128,19 @@ def unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def bad_rows_message(path: str | os.PathLike[str], bad: list[str]) -> str:
-    """Says which rows of a file are bad: the first five, the number of the rest, and how to see them all."""
+def bad_rows_message(path: str | os.PathLike[str], bad: list[str], count: int | None = None) -> str:
+    """Says which rows of a file are bad: the first five, the number of the rest, and how to see them all.
+
+    Args:
+        path: the file.
+        bad: what is wrong, at least of the first five.
+        count: how many there are, if `bad` does not hold them all.
+    """
+    count = len(bad) if count is None else count
     shown = "; ".join(bad[:5])
-    more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
-    rows = "bad row" if len(bad) == 1 else "bad rows"
-    return f"{path} has {len(bad)} {rows}: {shown}{more}. See them all with: latentqa data check {path}"
+    more = f"; and {count - 5} more" if count > 5 else ""
+    rows = "bad row" if count == 1 else "bad rows"
+    return f"{path} has {count} {rows}: {shown}{more}. See them all with: latentqa data check {path}"
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -139,10 +149,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     Raises:
         DataError: the folder is missing or the disk refuses.
     """
+    with open_whole(path) as stream:
+        stream.write(text)
+
+
+@contextmanager
+def open_whole(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Opens a text file for writing under a temporary name, and moves it into place if the body succeeds.
+
+    Raises:
+        DataError: the folder is missing or the disk refuses; what was there before is then unchanged.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        with temporary.open("w", encoding="utf-8", newline="\n") as stream:
+            yield stream
         os.replace(temporary, target)
     except OSError as error:
         reason = error.strerror or error
@@ -151,11 +173,18 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def stream_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, int, bytes]]:
+    """Yields the number, the place in bytes and the bytes of every line that is not blank.
+
+    Raises:
+        DataError: the file cannot be opened.
+    """
+    place = 0
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
-                    yield number, line
+                    yield number, place, line
+                place += len(line)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror or error}. Check the name.") from error

@@ -21,11 +21,13 @@ from pydantic_core import core_schema
 
 from latentqa.types import Message
 
-ExampleKind = Literal["control", "stimulus", "stimulus_completion", "system", "plain"]
-QAKind = Literal["description", "reasoning", "extractive", "future"]
+ExampleKind = Literal["control", "stimulus", "stimulus_completion", "system", "plain", "task"]
+QAKind = Literal["description", "reasoning", "extractive", "future", "context", "class", "relation", "fact"]
 
 EXAMPLE_KINDS: tuple[ExampleKind, ...] = get_args(ExampleKind)
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "text")
+TURNS = ("control", "stimulus", "completion")
+"""Spans that only a dialog of turns has."""
 
 DEFAULT_READ: dict[ExampleKind, str] = {
     "control": "stimulus",
@@ -33,6 +35,7 @@ DEFAULT_READ: dict[ExampleKind, str] = {
     "stimulus_completion": "stimulus+completion",
     "system": "stimulus",
     "plain": "stimulus",
+    "task": "stimulus",
 }
 """The span that is read, by kind. A control read for itself is the dialog's only user turn: its
 `stimulus`."""
@@ -83,12 +86,18 @@ class QA(_Frozen):
         question: what is asked.
         answer: what the decoder should say.
         kind: `description` (what the control is), `reasoning` (how a reply would go), `extractive` (what a
-            text says), `future` (what comes next); None if unknown.
+            text says), `future` (what comes next); of the tasks `context` (the tokens beside a span), `class`
+            (a label of a text), `relation` (the object of a subject), `fact` (what the user said of
+            themselves); None if unknown.
+        pool: names the pairs whose questions can be swapped: each one's answer is right for the question of
+            any other, on its own activation. A training group holds pairs of one pool. Empty: all pairs of
+            the example's label group that have none.
     """
 
     question: Text
     answer: Text
     kind: QAKind | None = None
+    pool: str = ""
 
 
 class Example(_Frozen):
@@ -96,17 +105,18 @@ class Example(_Frozen):
 
     Dialogs by kind: `control` is the control alone as a user turn; `stimulus` is control, reply, stimulus (or
     system prompt, stimulus); `stimulus_completion` has the assistant's turn as well; `system` is a system
-    prompt and a stimulus; `plain` has no control, though it may begin with a neutral system prompt.
+    prompt and a stimulus; `plain` has no control, though it may begin with a neutral system prompt; `task` is
+    what a task asks about: a dialog without control, or a raw text, the only message and of role `text`.
 
     Attributes:
         id: unique within a data set.
         label: names the control; what is split and joined by.
-        kind: which of the five.
+        kind: which of the six.
         dialog: the messages.
         read: name of the span that is read; by default the kind's in `DEFAULT_READ`.
         qa: pairs, possibly none.
         source: where the item is from.
-        group: first part of the label (`persona`, `goal`, `sqa`, `plain`); filled in from it.
+        group: first part of the label (`persona`, `goal`, `sqa`, `plain`, `relation`, …); filled in from it.
         thinking: reasoning texts that a published item carries, by field name; kept, never rendered.
 
     Example:
@@ -146,6 +156,8 @@ class Example(_Frozen):
                 f"group is the first part of the label: {self.label!r} is not of group {self.group!r}"
             )
         problem = dialog_problem(self.kind, [message["role"] for message in self.dialog])
+        if self.dialog and self.dialog[0]["role"] == "text" and self.read.partition(":")[0] in TURNS:
+            problem = problem or f"a raw text has no span {self.read}: read all, last:8 or chars:0-20"
         if problem:
             raise ValueError(problem)
         return self
@@ -153,6 +165,9 @@ class Example(_Frozen):
 
 def dialog_problem(kind: ExampleKind, roles: list[str]) -> str | None:
     """Says what is wrong with a dialog's turns for its kind; None if nothing is."""
+    if "text" in roles:
+        alone = kind == "task" and roles == ["text"]
+        return None if alone else "a message of role text stands alone, in an example of kind task"
     turns = roles[1:] if roles[:1] == ["system"] else roles
     if not turns or any(role != ("user", "assistant")[i % 2] for i, role in enumerate(turns)):
         found = ", ".join(roles) or "none"

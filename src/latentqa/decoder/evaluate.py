@@ -6,8 +6,10 @@ import json
 import math
 import os
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +131,8 @@ def rank(
 
     The wrong answers are drawn by `Random(f"{seed}:{label}")` from labels of the same group that share the
     item's description question, where at least ten do; else from the whole group. All are put to the item's
-    own question.
+    own question. Where the question names its pool (a task's does), they are other answers of that pool, each
+    once, and may be fewer.
 
     Args:
         decoder: with its target.
@@ -170,13 +173,21 @@ def _choose(
 ) -> tuple[dict[str, list[str]], dict[str, int]]:
     """Candidate labels of each label, the right one first."""
     chosen: dict[str, list[str]] = {}
-    skipped = {"too few other labels in the group": 0}
+    skipped = {"too few other labels in the group": 0, "no other answer in the pool": 0}
     for group in sorted({example.group for example in by_label.values()}):
         labels = sorted(label for label in by_label if by_label[label].group == group)
         by_question: dict[str, list[str]] = {}
         for label in labels:
             by_question.setdefault(by_label[label].qa[0].question, []).append(label)
-        for label in labels[:limit]:
+        for label in _in_turn(labels, by_label)[:limit]:
+            if by_label[label].qa[0].pool:
+                rivals = _rivals(label, labels, by_label)
+                drawn = random.Random(f"{seed}:{label}").sample(rivals, min(candidates - 1, len(rivals)))
+                if drawn:
+                    chosen[label] = [label, *drawn]
+                else:
+                    skipped["no other answer in the pool"] += 1
+                continue
             same = by_question[by_label[label].qa[0].question]
             pool = [other for other in (same if len(same) >= SMALLEST_POOL else labels) if other != label]
             if len(pool) < candidates - 1:
@@ -186,6 +197,28 @@ def _choose(
                 continue
             chosen[label] = [label, *random.Random(f"{seed}:{label}").sample(pool, candidates - 1)]
     return chosen, skipped
+
+
+def _in_turn(labels: list[str], by_label: dict[str, Example]) -> list[str]:
+    """The labels, taken from each pool in turn, so that the first of them are of all pools."""
+    met: Counter[str] = Counter()
+    turns = {}
+    for label in labels:
+        pool = by_label[label].qa[0].pool
+        turns[label] = met[pool]
+        met[pool] += 1
+    return sorted(labels, key=lambda label: turns[label])
+
+
+def _rivals(label: str, labels: list[str], by_label: dict[str, Example]) -> list[str]:
+    """One label for each other answer of the label's pool."""
+    own = by_label[label].qa[0]
+    answers: dict[str, str] = {}
+    for other in labels:
+        pair = by_label[other].qa[0]
+        if pair.pool == own.pool and pair.answer.casefold() != own.answer.casefold():
+            answers.setdefault(pair.answer.casefold(), other)
+    return sorted(answers.values())
 
 
 @dataclass(frozen=True)
@@ -202,18 +235,19 @@ def _score(
     chosen: dict[str, list[str]],
     by_label: dict[str, Example],
 ) -> list[_Scores]:
-    pairs, answers = [], []
+    pairs, answers, starts = [], [], [0]
     for label, activation in zip(labels, activations, strict=True):
         for candidate in chosen[label]:
             pairs.append((activation, by_label[label].qa[0].question))
             answers.append(decoder.wiring.prompt.answer(by_label[candidate].qa[0].answer))
+        starts.append(len(pairs))
     true = decoder.logprobs(pairs, answers)
     mean = decoder.logprobs(pairs, answers, reference="mean")
-    width = len(true) // len(labels)
-    shuffled = decoder.logprobs(pairs[::width], answers[::width], reference="shuffled")
+    own = starts[:-1]
+    shuffled = decoder.logprobs([pairs[i] for i in own], [answers[i] for i in own], reference="shuffled")
     return [
-        _Scores(true[i * width : (i + 1) * width], mean[i * width : (i + 1) * width], shuffled[i])
-        for i in range(len(labels))
+        _Scores(true[start:end], mean[start:end], shuffled[number])
+        for number, (start, end) in enumerate(pairwise(starts))
     ]
 
 

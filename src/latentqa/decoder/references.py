@@ -53,10 +53,9 @@ class References:
         one = slice(index, index + 1)
         return References(
             {span: mean[one] for span, mean in self.mean.items()},
-            *(
-                {span: [vectors[one] for vectors in group] for span, group in groups.items()}
-                for groups in (self.shuffled, self.ordinary, self.others)
-            ),
+            _one_layer(self.shuffled, one),
+            _one_layer(self.ordinary, one),
+            _one_layer(self.others, one),
             None if self.center is None else self.center[one],
             None if self.directions is None else self.directions[one],
         )
@@ -169,6 +168,11 @@ def some_vectors(activations: Sequence[Activation], count: int, *, seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(activations), generator=generator)[:count].tolist()
     return [activations[i].vectors.to(torch.bfloat16) for i in chosen]
+
+
+def _one_layer(groups: Mapping[str, Sequence[Tensor]], one: slice) -> dict[str, list[Tensor]]:
+    """The same activations with some of their read layers."""
+    return {span: [vectors[one] for vectors in group] for span, group in groups.items()}
 
 
 def _groups(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from latentqa.activations import capture
+from latentqa.activations.checks import check_finite
 from latentqa.dialogs import Rendered, render, resolve_span
-from latentqa.errors import ContextLengthError, SpanError
+from latentqa.errors import ActivationError, ConfigError, ContextLengthError, SpanError
 from latentqa.models import (
     LoadedModel,
     active_adapter,
@@ -24,6 +31,7 @@ from latentqa.models import (
     resolve_layer,
     weights_hash,
 )
+from latentqa.models.head import token_logprobs
 from latentqa.types import Activation, Dialog, Span
 
 TOKENS_PER_PASS = 4096
@@ -46,6 +54,9 @@ class Target:
         read_layers: layers that `read` takes unless told otherwise; half depth by default. `load_decoder`
             sets them to what its decoder reads.
 
+    Attributes:
+        completion_starts: during a pass, where its completions begin; see `completing`.
+
     Example:
         >>> from latentqa.models import load_model
         >>> from latentqa.models.tiny import tiny_model, tiny_tokenizer
@@ -64,6 +75,7 @@ class Target:
         self.loaded = loaded
         self.adapter = adapter
         self.read_layers = tuple(read_layers or (len(find_blocks(loaded.model)) // 2,))
+        self.completion_starts: tuple[int, ...] | None = None
 
     @property
     def model(self) -> PreTrainedModel:
@@ -79,6 +91,13 @@ class Target:
     def name(self) -> str:
         """What the target was loaded as."""
         return self.loaded.name
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """The target's own adapters, empty for the bare base; while it is steered, the steerings' too."""
+        if isinstance(self.adapter, str):
+            return (self.adapter,)
+        return self.adapter or ()
 
     @cached_property
     def weights_hash(self) -> str:
@@ -102,12 +121,7 @@ class Target:
             ContextLengthError: a dialog longer than the model's context.
         """
         rendered = render(self.tokenizer, dialog)
-        limit = context_length(self.model)
-        if limit is not None and len(rendered.token_ids) > limit:
-            raise ContextLengthError(
-                f"The dialog has {len(rendered.token_ids)} tokens, but {describe(self.model)} takes {limit}. "
-                "Shorten it, or split it into parts."
-            )
+        self._check_length(len(rendered.token_ids))
         return Reading(rendered, resolve_span(rendered, span))
 
     def read(
@@ -141,7 +155,9 @@ class Target:
         found: dict[int, Activation] = {}
         for batch in _batches(sorted(by_dialog, key=len)):
             spans = [[readings[number].span for number in by_dialog[token_ids]] for token_ids in batch]
-            parts = read_vectors(self.model, batch, spans, wanted, adapter=self.adapter)
+            starts = [completion_start(readings[by_dialog[ids][0]].rendered) for ids in batch]
+            with self.completing(starts):
+                parts = read_vectors(self.model, batch, spans, wanted, adapter=self.adapter)
             for token_ids, vectors in zip(batch, parts, strict=True):
                 for number, part in zip(by_dialog[token_ids], vectors, strict=True):
                     found[number] = self._activation(readings[number], part, wanted)
@@ -155,57 +171,159 @@ class Target:
         batch_size: int = 32,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[str]:
-        """Greedy replies to many dialogs, batched by length; the fast way to `chat` offline.
+        """Greedy replies to many dialogs: `generate` at temperature 0."""
+        return self.generate(dialogs, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress)
+
+    def generate(
+        self,
+        dialogs: Sequence[Dialog | str],
+        *,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+        on_reply: Callable[[int, str], None] | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """The target's own replies, batched by length on its KV cache; steered if it is steered.
 
         Args:
-            dialogs: each ends with the user's turn.
+            dialogs: each ends with the user's turn; a plain text in place of a dialog is continued as it
+                stands, after the tokenizer's own start token if it has one.
             max_new_tokens: longest reply.
-            batch_size: dialogs generated together.
+            temperature: 0 is greedy.
+            top_p: with a temperature, only the likeliest tokens of this total probability are drawn from.
+            seed: of the drawing; the replies depend on it, on `batch_size` and on the other dialogs.
+            batch_size: dialogs generated together, padded on the left.
             progress: called with (dialogs done, dialogs in all).
+            on_reply: called with (index, reply) as each batch ends.
+            options: passed on to the model's own `generate`.
+
+        Raises:
+            ActivationError: logits that are not finite.
+            ConfigError: a temperature, `top_p` or size that cannot be.
+            ContextLengthError: a dialog longer than the context.
         """
-        rendered = [render(self.tokenizer, dialog).token_ids for dialog in dialogs]
-        order = sorted(range(len(dialogs)), key=lambda number: len(rendered[number]))
-        replies = [""] * len(dialogs)
+        _check_sampling(max_new_tokens, temperature, top_p, batch_size)
+        if temperature > 0:
+            options = {"do_sample": True, "temperature": temperature, "top_p": top_p, **options}
+        prompts = [self._prompt(dialog) for dialog in dialogs]
+        order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+        replies = [""] * len(prompts)
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            for number, reply in zip(
-                batch, self._replies([rendered[n] for n in batch], max_new_tokens), strict=True
-            ):
-                replies[number] = reply
+            with _seeded(seed + first, self.model.device):
+                made = self._replies([prompts[number] for number in batch], max_new_tokens, **options)
+            for number, reply in zip(batch, made, strict=True):
+                replies[number] = reply.rstrip() if isinstance(dialogs[number], str) else reply.strip()
+                if on_reply is not None:
+                    on_reply(number, replies[number])
             if progress is not None:
                 progress(first + len(batch), len(order))
         return replies
 
+    def chat(
+        self,
+        dialog: Dialog,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> str:
+        """The target's own reply to a dialog whose last message is the user's; see `generate`."""
+        return self.generate(
+            [dialog], max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, **options
+        )[0]
+
+    @torch.no_grad()
+    def logprobs(
+        self,
+        sequences: Sequence[Sequence[int]],
+        starts: Sequence[int] | None = None,
+        *,
+        completions: bool = False,
+    ) -> list[torch.Tensor]:
+        """Log-probability of the tokens of given sequences, teacher-forced, batched by length.
+
+        Args:
+            sequences: token ids, at least two each.
+            starts: first token of each that is scored, 1 or more; 1 by default.
+            completions: what is scored are completions of what stands before them; a steering of completion
+                tokens alone then leaves the rest as it is. Otherwise it changes every position.
+
+        Returns:
+            For each sequence float32 values of its scored tokens, in nats, on the CPU.
+
+        Raises:
+            ActivationError: values that are not finite.
+        """
+        first = [1] * len(sequences) if starts is None else list(starts)
+        found: dict[int, torch.Tensor] = {}
+        order = sorted(range(len(sequences)), key=lambda number: len(sequences[number]))
+        for batch in _batches([tuple(sequences[number]) for number in order]):
+            numbers, order = order[: len(batch)], order[len(batch) :]
+            begin = [first[number] for number in numbers]
+            with self.completing(begin if completions else None), active_adapter(self.model, self.adapter):
+                hidden = last_hidden(self.model, batch)
+                for row, number in enumerate(numbers):
+                    token_ids = torch.tensor(batch[row][begin[row] :], device=hidden.device)
+                    states = hidden[row, begin[row] - 1 : len(batch[row]) - 1]
+                    found[number] = token_logprobs(self.model, states, token_ids).cpu()
+        for values in found.values():
+            check_finite(values[:, None], "The target's log-probability")
+        return [found[number] for number in range(len(sequences))]
+
+    @contextmanager
+    def completing(self, starts: Sequence[int] | None) -> Iterator[None]:
+        """Say where completions begin in the model calls of the with-block: a steering may ask.
+
+        Args:
+            starts: column of the first completion token of each row of the (padded) batch; None if the
+                text is not a dialog, so that every position counts as completion.
+        """
+        before, self.completion_starts = self.completion_starts, None if starts is None else tuple(starts)
+        try:
+            yield
+        finally:
+            self.completion_starts = before
+
+    def _prompt(self, dialog: Dialog | str) -> tuple[int, ...]:
+        """Token ids of what is answered or continued."""
+        if isinstance(dialog, str):
+            token_ids = tuple(self.tokenizer(dialog)["input_ids"])  # pyright: ignore[reportArgumentType]
+            if not token_ids:
+                raise ConfigError("An empty text cannot be continued. Give at least one word.")
+        else:
+            token_ids = render(self.tokenizer, dialog).token_ids
+        self._check_length(len(token_ids))
+        return token_ids
+
+    def _check_length(self, n_tokens: int) -> None:
+        limit = context_length(self.model)
+        if limit is not None and n_tokens > limit:
+            raise ContextLengthError(
+                f"The dialog has {n_tokens} tokens, but {describe(self.model)} takes {limit}. "
+                "Shorten it, or split it into parts."
+            )
+
     @torch.no_grad()
     def _replies(self, dialogs: Sequence[Sequence[int]], max_new_tokens: int, **options: Any) -> list[str]:
         token_ids, mask = _padded(dialogs, self.model.device, left=True)
-        with active_adapter(self.model, self.adapter):
+        length = token_ids.shape[1]
+        checks = LogitsProcessorList([_FiniteLogits(), *options.pop("logits_processor", ())])
+        with self.completing([length] * len(dialogs)), active_adapter(self.model, self.adapter):
             out = self.model.generate(  # pyright: ignore[reportCallIssue]
                 token_ids,
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id or self.tokenizer.eos_token_id,
+                logits_processor=checks,
                 **{"do_sample": False, "temperature": None, "top_p": None, "top_k": None, **options},
             )
-        return [
-            str(text).strip()
-            for text in self.tokenizer.batch_decode(out[:, token_ids.shape[1] :], skip_special_tokens=True)
-        ]
-
-    def chat(
-        self, dialog: Dialog, *, max_new_tokens: int = 128, temperature: float = 0.0, **options: Any
-    ) -> str:
-        """The target's own reply to a dialog.
-
-        Args:
-            dialog: messages, the last one the user's.
-            max_new_tokens: longest reply.
-            temperature: 0 is greedy.
-            options: passed on to `model.generate`.
-        """
-        if temperature > 0:
-            options = {"do_sample": True, "temperature": temperature, **options}
-        return self._replies([render(self.tokenizer, dialog).token_ids], max_new_tokens, **options)[0]
+        return [str(text) for text in self.tokenizer.batch_decode(out[:, length:], skip_special_tokens=True)]
 
     def _activation(self, reading: Reading, vectors: torch.Tensor, layers: tuple[int, ...]) -> Activation:
         positions = reading.span.indices
@@ -292,6 +410,47 @@ def read_vectors(
         model(input_ids=token_ids, attention_mask=mask, use_cache=False, logits_to_keep=1)
     parts = captured.vectors.split([len(indices) for indices in kept], dim=1)
     return [_pick(part, indices, group) for part, indices, group in zip(parts, kept, spans, strict=True)]
+
+
+def last_hidden(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """States `[B, T, D]` after the last norm of a whole pass, padded on the right; no logits are made."""
+    token_ids, mask = _padded(sequences, model.device)
+    return model.get_decoder()(input_ids=token_ids, attention_mask=mask, use_cache=False).last_hidden_state
+
+
+def completion_start(rendered: Rendered) -> int:
+    """Index of the first token of the completion: the reply's first word, or what comes after the prompt."""
+    last = rendered.messages[-1]
+    return last.content_start if last.role == "assistant" else len(rendered.token_ids)
+
+
+class _FiniteLogits(LogitsProcessor):
+    """Refuses logits that are not finite, of which generation would make arbitrary tokens."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Pass `[B, V]` on as they are."""
+        if torch.isnan(scores).any() or torch.isposinf(scores).any():
+            raise ActivationError(
+                f"The target's logits are not finite at token {input_ids.shape[1]} of the dialog. If it is "
+                "steered, lower the strength; if not, load it in bfloat16 or float32."
+            )
+        return scores
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global random state from a seed, and as it was before afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_sampling(max_new_tokens: int, temperature: float, top_p: float, batch_size: int) -> None:
+    if max_new_tokens < 1 or batch_size < 1 or not 0 <= temperature < float("inf") or not 0 < top_p <= 1:
+        raise ConfigError(
+            f"Got max_new_tokens {max_new_tokens}, batch_size {batch_size}, temperature {temperature}, top_p "
+            f"{top_p}. Sizes are 1 or more, a temperature is finite and 0 or more, top_p is in (0, 1]."
+        )
 
 
 def _pick(vectors: torch.Tensor, kept: list[int], spans: Sequence[Span]) -> list[torch.Tensor]:

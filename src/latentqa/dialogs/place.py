@@ -11,14 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latentqa.dialogs.layout import Layout, Placed
-from latentqa.dialogs.template import ChatTemplate, as_messages
+from latentqa.dialogs.layout import Layout, Placed, Slot
+from latentqa.dialogs.template import ChatTemplate, as_messages, start_text
 from latentqa.errors import DialogError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
+TEXT = "text"
+"""The role of a raw text: the only message, read as it is, without any chat template."""
 
 
 def place(
@@ -28,14 +30,16 @@ def place(
 
     Args:
         tokenizer: its chat template is used, or `PLAIN_TEMPLATE` if it has none.
-        dialog: messages `{"role", "content"}`.
+        dialog: messages `{"role", "content"}`, or one message of role `text`.
         generation_prompt: whether to end with the generation prompt; None adds it unless the assistant spoke
-            last.
+            last. A raw text has none.
 
     Raises:
         DialogError: the dialog is empty or malformed, or the template refuses it.
     """
     roles, contents = _checked(dialog)
+    if roles == (TEXT,):
+        return Layout(start_text(tokenizer), (Slot(TEXT, "", ""),), "", folded=False).place(contents)
     generation = roles[-1] != "assistant" if generation_prompt is None else generation_prompt
     chat = ChatTemplate(tokenizer)
     layout = chat.layout(roles, generation)
@@ -62,10 +66,11 @@ def _checked(dialog: Sequence) -> tuple[tuple[str, ...], list[str]]:
             raise DialogError(
                 f"Message {number} of the dialog is {message!r}. A message is {{'role': …, 'content': …}}."
             ) from None
-        if role not in ROLES:
+        if role not in ROLES and (role != TEXT or len(dialog) > 1):
             known = ", ".join(ROLES)
             raise DialogError(
-                f"Message {number} of the dialog has the unknown role {role!r}. Roles: {known}."
+                f"Message {number} of the dialog has the unknown role {role!r}. Roles: {known}. "
+                f"A raw text is one message of role {TEXT}, alone."
             )
         if not isinstance(content, str):
             kind = type(content).__name__

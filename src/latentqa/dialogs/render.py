@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latentqa.dialogs.layout import PlacedMessage
-from latentqa.dialogs.place import place
-from latentqa.dialogs.template import FOLD_NOTE, PLAIN_NOTE
+from latentqa.dialogs.place import TEXT, place
+from latentqa.dialogs.template import FOLD_NOTE, PLAIN_NOTE, RAW_NOTE
 from latentqa.dialogs.tokens import Tokens, tokenize
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class RenderedMessage:
     counts for the earlier one.
 
     Attributes:
-        role: `"system"`, `"user"` or `"assistant"`.
+        role: `"system"`, `"user"` or `"assistant"`; `"text"` for a raw text.
         start: first token of the header.
         content_start: first token of the content.
         content_end: one past the last token of the content.
@@ -69,7 +69,7 @@ def render(
 
     Args:
         tokenizer: its chat template is used; without one, the plain format of `PLAIN_TEMPLATE`.
-        dialog: messages `{"role", "content"}`.
+        dialog: messages `{"role", "content"}`; one message of role `text` is raw text, without any template.
         generation_prompt: whether to end with the generation prompt; None adds it unless the assistant spoke
             last.
 
@@ -90,7 +90,10 @@ def render(
         messages.append(_in_tokens(message, tokens, floor))
         floor = messages[-1].end
     generation_start = None if placed.generation_start is None else floor
-    notes = (FOLD_NOTE,) * placed.layout.folded + (PLAIN_NOTE,) * (tokenizer.chat_template is None)
+    if placed.messages[0].role == TEXT:
+        notes: tuple[str, ...] = (RAW_NOTE,)
+    else:
+        notes = (FOLD_NOTE,) * placed.layout.folded + (PLAIN_NOTE,) * (tokenizer.chat_template is None)
     return Rendered(
         tokens.ids, tuple(messages), generation_start, placed.text, tokens.texts(), notes, tokens.offsets
     )

@@ -2,6 +2,7 @@
 
 `control`, `stimulus` and `completion` include the template's tokens; `NAME:content` is the text alone,
 `NAME:header` what the template writes before it and `NAME:tail` what it writes after it. `a+b` is a union.
+`chars:12-25` names tokens by the characters of the last message's text, and so for any tokenizer.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from latentqa.dialogs.place import TEXT
 from latentqa.dialogs.render import Rendered, RenderedMessage
 from latentqa.errors import SpanError
 from latentqa.types import Span
 
 NAMES = ("control", "stimulus", "completion")
 PARTS = ("content", "header", "tail")
+CHOSEN = "tokens"
+"""The kind of all spans that name tokens of one dialog: indices, characters, quotations."""
+_CHARS = re.compile(r"chars:(\d+)-(\d+)")
 _HELP = (
     "A span is control, stimulus or completion (also NAME:content, NAME:header, NAME:tail), all, last:N, a "
-    "union such as stimulus+completion, token indices such as [3,4,5], or a quoted text such as '\"tonight\"'"
+    "union such as stimulus+completion, token indices such as [3,4,5], characters of the last message such "
+    "as chars:12-25, or a quoted text such as '\"tonight\"'"
 )
 
 
@@ -31,6 +37,8 @@ def resolve_span(rendered: Rendered, span: str | Sequence[int] | Span) -> Span:
     - `control`: everything before the stimulus.
     - `all`, `last:8`, `[3,4,5]` or a sequence of indices, `"a quoted text"` (every token that overlaps its
       first occurrence in the rendered text), and unions with `+`.
+    - `chars:12-25`: every token that overlaps these characters (25 is the first one after) of the last
+      message's text, as the template prints it.
 
     Raises:
         SpanError: the span is unknown, empty, or not in this dialog.
@@ -44,6 +52,27 @@ def resolve_span(rendered: Rendered, span: str | Sequence[int] | Span) -> Span:
     return Span(name, _checked_indices(rendered, name, _named(rendered, name)))
 
 
+def span_kind(name: str) -> str:
+    """What spans of one name have in common over dialogs: the name, or `tokens` for tokens of one dialog.
+
+    Example:
+        >>> span_kind("stimulus:content"), span_kind("chars:3-9"), span_kind("[4, 5]")
+        ('stimulus:content', 'tokens', 'tokens')
+    """
+    return CHOSEN if name[:1] in ("'", '"', "[") or _CHARS.fullmatch(name) else name
+
+
+def chars_span(rendered: Rendered, first: int, end: int) -> str | None:
+    """Name the tokens `[first, end)` by characters of the last message; None where these name others too."""
+    begin = _content_at(rendered)
+    if not rendered.messages[-1].content_start <= first < end <= rendered.messages[-1].content_end:
+        return None
+    name = f"chars:{rendered.offsets[first][0] - begin}-{rendered.offsets[end - 1][1] - begin}"
+    if not _CHARS.fullmatch(name) or _chars(rendered, name) != list(range(first, end)):
+        return None
+    return name
+
+
 def available_spans(rendered: Rendered) -> tuple[str, ...]:
     """Names of the spans of whole messages that this dialog has."""
     return tuple(name for name in NAMES if _tokens_of(rendered, name, "")) + ("all",)
@@ -54,6 +83,8 @@ def _named(rendered: Rendered, name: str) -> Iterable[int]:
         return _quoted(rendered, name)
     if name.startswith("["):
         return _listed(rendered, name)
+    if _CHARS.fullmatch(name):
+        return _chars(rendered, name)
     indices: set[int] = set()
     for term in name.split("+"):
         found = tuple(_term(rendered, term.strip(), name))
@@ -127,6 +158,8 @@ def _completion(rendered: Rendered, part: str) -> list[int]:
 
 def _control(rendered: Rendered, part: str) -> list[int]:
     number, completion = _stimulus_number(rendered), _completion_message(rendered)
+    if rendered.messages[0].role == TEXT:
+        return []
     if number is not None:
         messages, end = rendered.messages[:number], rendered.messages[number].start
     else:
@@ -164,6 +197,30 @@ def _quoted(rendered: Rendered, name: str) -> list[int]:
         )
     end = begin + len(quoted)
     return [index for index, (a, b) in enumerate(rendered.offsets) if a < end and b > begin]
+
+
+def _chars(rendered: Rendered, name: str) -> list[int]:
+    begin, end = map(int, name.removeprefix("chars:").split("-"))
+    length, at = len(rendered.messages[-1].text), _content_at(rendered)
+    if not begin < end <= length:
+        raise SpanError(
+            f"Span {name} does not fit: the last message has {length} characters. Name two numbers from 0 to "
+            f"{length}, the smaller first."
+        )
+    return [i for i, (a, b) in enumerate(rendered.offsets) if a < at + end and b > at + begin]
+
+
+def _content_at(rendered: Rendered) -> int:
+    """Where the text of the last message begins in the rendered text, in characters.
+
+    Its first token may begin earlier (with the end of the header) or, where the tokenizer leaves blanks out
+    of its offsets, later.
+    """
+    last = rendered.messages[-1]
+    if last.content_start >= last.content_end:
+        return rendered.offsets[last.start][0] if last.start < len(rendered.offsets) else 0
+    blanks = len(last.text) - len(last.text.lstrip())
+    return rendered.text.find(last.text, max(0, rendered.offsets[last.content_start][0] - blanks))
 
 
 def _listed(rendered: Rendered, name: str) -> list[int]:

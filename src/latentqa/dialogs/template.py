@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FOLD_NOTE = "system role folded into the first user turn"
 PLAIN_NOTE = "no chat template: plain format"
+RAW_NOTE = "raw text: no chat template is used"
 PLAIN_TEMPLATE = (
     "{{ start_text }}{% for message in messages %}{% if not loop.first %}{{ '\n\n' }}{% endif %}"
     "{{ message['role'] | capitalize + ': ' + message['content'] }}"
@@ -67,7 +68,7 @@ class ChatTemplate:
         """The text of these messages, with the generation prompt if asked."""
         plain: dict[str, Any] = {}
         if self.plain:
-            plain = {"chat_template": PLAIN_TEMPLATE, "start_text": _start_text(self.tokenizer)}
+            plain = {"chat_template": PLAIN_TEMPLATE, "start_text": start_text(self.tokenizer)}
         text = self.tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=generation, **plain
         )
@@ -216,7 +217,7 @@ def renamed_answers(tokenizer: PreTrainedTokenizerBase, role: str) -> PreTrained
     return renamed
 
 
-def _start_text(tokenizer: PreTrainedTokenizerBase) -> str:
+def start_text(tokenizer: PreTrainedTokenizerBase) -> str:
     """The beginning-of-text token as text, where this tokenizer would write one before a plain text."""
     start = tokenizer.bos_token
     if not isinstance(start, str):

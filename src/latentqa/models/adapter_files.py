@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -58,16 +59,64 @@ def load_adapter(
         AdapterError: if there is no such adapter, or it is damaged, pickled, or made for another model.
     """
     config = read_adapter_config(path_or_hub_id, revision)
-    tensors = _read_weights(path_or_hub_id, revision)
+    tensors = read_adapter_weights(path_or_hub_id, revision)
     config.inference_mode = not trainable
+    attach_adapter(model, name, config, tensors, source=str(path_or_hub_id), dtype=dtype)
+
+
+def attach_adapter(
+    model: nn.Module,
+    name: str,
+    config: LoraConfig,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    source: str = "",
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Put an adapter that is in memory on the model, in place; it stays switched off.
+
+    Args:
+        model: a transformers model, PEFT-wrapped or not.
+        name: a new name for it.
+        config: of the adapter; with `inference_mode` it is frozen.
+        tensors: its weights, named as `adapter_weights` names them.
+        source: what messages call it; its name unless given.
+        dtype: of its weights on the model.
+
+    Raises:
+        AdapterError: if it does not fit the model, which is then left as it was.
+    """
     add_adapter(model, config, name)
     try:
-        _copy_weights(model, name, tensors, str(path_or_hub_id))
+        _copy_weights(model, name, tensors, source or repr(name))
     except AdapterError:
         remove_adapter(model, name)
         raise
     for parameter in adapter_parameters(model, name):
         parameter.data = parameter.data.to(dtype)
+
+
+def adapter_weights(model: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """A copy of one adapter's weights on the CPU, by their PEFT names without the `PeftModel`'s prefix.
+
+    Raises:
+        AdapterError: if the model has no adapter of that name.
+    """
+    require_adapter(model, name)
+    # Never the embeddings: PEFT's default adds them when they are targeted, and asks the hub whether they
+    # grew.
+    found = get_peft_model_state_dict(unwrap(model), adapter_name=name, save_embedding_layers=False)
+    return {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in sorted(found.items())}
+
+
+def adapter_config(model: nn.Module, name: str) -> LoraConfig:
+    """The config of one adapter as others should find it: naming its base, its lists in a fixed order.
+
+    Raises:
+        AdapterError: if the model has no adapter of that name.
+    """
+    require_adapter(model, name)
+    return _portable_config(unwrap(model), name)
 
 
 def save_adapter(model: nn.Module, name: str, folder: str | Path) -> None:
@@ -76,18 +125,31 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> None:
     Raises:
         AdapterError: if the model has no adapter of that name, or the folder cannot be written.
     """
-    require_adapter(model, name)
-    base, folder = unwrap(model), Path(folder)
-    # Never the embeddings: PEFT's default adds them when they are targeted, and asks the hub whether they
-    # grew.
-    tensors = get_peft_model_state_dict(base, adapter_name=name, save_embedding_layers=False)
-    tensors = {_PREFIX + key: tensor.detach().cpu().contiguous() for key, tensor in sorted(tensors.items())}
+    write_adapter(folder, adapter_config(model, name), adapter_weights(model, name), name=name)
+
+
+def write_adapter(
+    folder: str | Path, config: LoraConfig, tensors: Mapping[str, torch.Tensor], *, name: str = "default"
+) -> None:
+    """Write an adapter that is in memory in the PEFT layout; each file is replaced in one step.
+
+    Args:
+        folder: where; made if it is missing.
+        config: of the adapter.
+        tensors: its weights, named as `adapter_weights` names them.
+        name: what messages call it.
+
+    Raises:
+        AdapterError: if the folder cannot be written.
+    """
+    folder = Path(folder)
+    named = {_PREFIX + key: tensor.contiguous() for key, tensor in sorted(tensors.items())}
     unfinished = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(mkdtemp(prefix=".adapter-", dir=folder))
-        save_file(tensors, unfinished / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-        _portable_config(base, name).save_pretrained(str(unfinished))
+        save_file(named, unfinished / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        config.save_pretrained(str(unfinished))
         for file in (ADAPTER_WEIGHTS, ADAPTER_CONFIG):
             os.replace(unfinished / file, folder / file)
     except (OSError, SafetensorError) as error:
@@ -123,7 +185,12 @@ def read_adapter_config(path_or_hub_id: str | Path, revision: str | None = None)
     return config
 
 
-def _read_weights(path_or_hub_id: str | Path, revision: str | None) -> dict[str, torch.Tensor]:
+def read_adapter_weights(path_or_hub_id: str | Path, revision: str | None = None) -> dict[str, torch.Tensor]:
+    """The weights of a saved adapter, by their PEFT names without the `PeftModel`'s prefix.
+
+    Raises:
+        AdapterError: if there are none, or they are damaged, pickled or not finite.
+    """
     file = find_file(path_or_hub_id, ADAPTER_WEIGHTS, revision)
     if file is None:
         raise AdapterError(
@@ -146,7 +213,7 @@ def _read_weights(path_or_hub_id: str | Path, revision: str | None) -> dict[str,
 
 
 @torch.no_grad()
-def _copy_weights(model: nn.Module, name: str, tensors: dict[str, torch.Tensor], source: str) -> None:
+def _copy_weights(model: nn.Module, name: str, tensors: Mapping[str, torch.Tensor], source: str) -> None:
     wanted = get_peft_model_state_dict(unwrap(model), adapter_name=name, save_embedding_layers=False)
     missing = sorted(wanted.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - wanted.keys())

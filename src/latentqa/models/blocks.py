@@ -5,6 +5,7 @@ A read layer `k` is the *output* of block `k`, 0-based; negative numbers count f
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -94,6 +95,30 @@ def resolve_layer(model: nn.Module, layer: int, *, path: str | None = None) -> i
             f"Pass 0..{count - 1}, or -1..-{count} to count from the end."
         )
     return layer % count
+
+
+def linear_modules(
+    model: nn.Module, layers: Iterable[int], targets: Sequence[str] | str = "all-linear"
+) -> list[str]:
+    """Full names of the linear modules of some blocks, for a LoRA on these blocks alone.
+
+    Args:
+        model: a transformers model, PEFT-wrapped or not; adapters that are on it are passed over.
+        layers: blocks, 0-based.
+        targets: last parts of the modules' names, such as `q_proj`, or `all-linear`.
+    """
+    base = unwrap(model)
+    names = {id(module): name for name, module in base.named_modules()}
+    blocks = find_blocks(base)
+    found = []
+    for layer in layers:
+        for path, module in blocks[layer].named_modules():
+            name = path.removesuffix(".base_layer")
+            linear = isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+            chosen = targets == "all-linear" or name.rpartition(".")[2] in targets
+            if linear and chosen and ".lora_" not in name:
+                found.append(f"{names[id(blocks[layer])]}.{name}")
+    return found
 
 
 def hidden_size(model: nn.Module) -> int:

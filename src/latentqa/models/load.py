@@ -107,6 +107,32 @@ def load_model(
     return _load_base(str(name), revision, settings, tokenizer)
 
 
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model and leave its weights where they are.
+
+    Args:
+        name: as of `load_model`; an adapter without a tokenizer of its own takes its base's.
+        revision: of the hub id.
+        trust_remote_code: run the tokenizer's own code from the hub.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        ModelError: its tokenizer cannot be loaded.
+    """
+    if name != BUILTIN and not _is_gguf(name) and _is_finetune(_checked(name), revision):
+        if find_file(name, "tokenizer_config.json", revision):
+            return _tokenizer(name, "", trust_remote_code)
+        config = read_adapter_config(name, revision)
+        if not config.base_model_name_or_path:
+            raise AdapterError(f"The adapter {name} does not name its base model. Name the base instead.")
+        name, revision = config.base_model_name_or_path, config.revision
+    place = _find(name, revision)
+    hub = {"revision": revision} if place.source == "hub" else {}
+    return _tokenizer(None, place.location, trust_remote_code, **hub)
+
+
 def _load_base(name: str, revision: str | None, settings: dict[str, Any], tokenizer: Any) -> LoadedModel:
     place = _find(name, revision)
     hub = {"revision": revision} if place.source == "hub" else {}

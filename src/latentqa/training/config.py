@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from latentqa.data import QAKind
 from latentqa.decoder.card import SCALE
 
 
@@ -18,22 +19,30 @@ class DataSource(_Settings):
     """One part of the training mix.
 
     Attributes:
-        path: a folder of published LatentQA files, or a JSONL file of ours; relative paths count from the
-            data root if they are not found as they are.
+        path: a folder of published LatentQA files, a JSONL file of ours, or `builtin`; relative paths count
+            from the data root if they are not found as they are.
         weight: how often each example is seen in an epoch; 0.5 is every other epoch on average, 2 is twice.
+            Of a mix with more than 100,000 entries an epoch is a sample, in the same proportions.
         kinds: of a published folder.
         pairs: `given` uses examples that have question-answer pairs; `rules` derives pairs from the control's
-            text for the others too.
+            text for the others too; `derived` uses derived pairs for all, whatever pairs they have.
+        pair_kinds: kinds of pairs that are asked; empty is all. A file can be named once per kind, each with
+            its weight.
         reasoning: weight of `reasoning` pairs (how a reply would go) against 1 for all others.
         spans: span → weight; one is drawn per example and epoch. Empty: the example's own span.
+        held_out: share of its labels that is held out, if it is not the run's.
+        mapping: whether the mapping is fitted on it too.
     """
 
     path: str
     weight: float = Field(1.0, gt=0)
     kinds: tuple[Literal["system", "control", "stimulus", "stimulus_completion"], ...] = ("system",)
-    pairs: Literal["given", "rules"] = "given"
+    pairs: Literal["given", "rules", "derived"] = "given"
+    pair_kinds: tuple[QAKind, ...] = ()
     reasoning: float = Field(1.0, ge=0)
     spans: dict[str, float] = {}
+    held_out: float | None = Field(None, ge=0, le=1)
+    mapping: bool = True
 
 
 class LoRASettings(_Settings):
@@ -71,14 +80,16 @@ class ContrastSettings(_Settings):
     """The ranking term: each answer must fit its own activation better than the others of its group.
 
     Attributes:
-        group: activations per group; each of their answers is scored on each of them (`group`² rows). 1 turns
-            it off.
+        group: activations per group; each of their answers is scored on each of them (`group`² rows). Answers
+            in a group differ, so that one of yes-no questions has two. 1 turns it off.
         foreign: weight of "this answer belongs to which activation?".
         ranking: weight of "this activation has which answer?", by support.
         sharpness: factor on mean log-probabilities (nats a token) before the softmax.
         same_question: share of groups in which all answers are put to one question.
         reference: what the support in `ranking` compares with: the `group`'s other activations, or the `mean`
             activation, as ranking by support does later; every answer is then scored on that too.
+        prior: with `reference: mean`, weight of the answers' cross-entropy on the mean activation, so that it
+            gives an answer its frequency; the mean is then none of the activations of `foreign`.
     """
 
     group: int = Field(4, ge=1)
@@ -87,6 +98,7 @@ class ContrastSettings(_Settings):
     sharpness: float = 8.0
     same_question: float = Field(0.5, ge=0, le=1)
     reference: Literal["group", "mean"] = "group"
+    prior: float = Field(0.0, ge=0)
 
 
 class TrainConfig(_Settings):
@@ -101,7 +113,7 @@ class TrainConfig(_Settings):
         data: the mix.
         data_root: where relative paths of `data` are looked up; None is `$LATENTQA_DATA`.
         plain: share of ordinary dialogs among the entries, whose right answer is that nothing special
-            is asked.
+            is asked; tasks (pairs of a pool of their own) do without.
         read_layers: layers that are read; empty is half depth.
         sample_layer: read one of `read_layers` per example instead of all.
         write_site: `embed`, `block:k`, or `read`: the last read layer, where a target's own state would be.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from latentqa.decoder.forward import Row, answer_logprobs, mean_per_row
 from latentqa.decoder.target import Reading, Target, read_vectors
 from latentqa.decoder.wiring import Slot, Wiring
+from latentqa.dialogs import span_kind
 from latentqa.training.config import ContrastSettings
 
 
@@ -117,7 +118,7 @@ class LITModule(nn.Module):
     def _mean_slot(self, entry: PreparedEntry) -> Slot:
         """The mean activation in place of an entry's own."""
         span = entry.reading.span
-        mean = self._mean.get(span.name, next(iter(self._mean.values())))
+        mean = self._mean.get(span_kind(span.name), next(iter(self._mean.values())))
         return self._slot(entry, mean[:, None].expand(-1, len(span.indices), -1))
 
     def _slot(self, entry: PreparedEntry, vectors: Tensor) -> Slot:
@@ -183,7 +184,7 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
     activations of the group for one answer; `ranking`, a softmax over the answers of the group for one
     activation, of their support against the group (log-probability minus the log of its mean over
     activations, which is the `shuffled` reference; or against the mean activation, which then also stands
-    among the activations of `foreign`).
+    among the activations of `foreign`, unless a fourth term, `prior`, has it learn the answers' frequency).
 
     Args:
         scores: `[S]`, mean log-probability per answer token of each row, in nats.
@@ -194,7 +195,8 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
     2021) with the decoder's log-probability as similarity.
     """
     contrast = settings.contrast
-    sums = {name: scores.new_zeros(()) for name in ("answer", "foreign", "ranking", "gap")}
+    names = ("answer", "foreign", "ranking", "gap", *(("prior",) if contrast.prior else ()))
+    sums = {name: scores.new_zeros(()) for name in names}
     count = 0
     for number, (start, size) in enumerate(layout.squares):
         square = scores[start : start + size * size].view(size, size)
@@ -207,7 +209,10 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
         sharp, choices = contrast.sharpness, square.T
         if layout.priors:
             expected = scores[layout.priors[number] : layout.priors[number] + size]
-            choices = torch.cat([choices, expected[:, None]], dim=1)
+            if contrast.prior:
+                sums["prior"] = sums["prior"] - expected.sum()
+            else:
+                choices = torch.cat([choices, expected[:, None]], dim=1)
         else:
             expected = torch.logsumexp(square, dim=0) - math.log(size)
         sums["foreign"] = sums["foreign"] + nn.functional.cross_entropy(
@@ -220,6 +225,8 @@ def lit_loss(scores: Tensor, layout: _Layout, settings: LossSettings) -> Losses:
     further = scores[list(layout.further)]
     total = settings.answer * (sums["answer"] - further.sum())
     total = total + contrast.foreign * sums["foreign"] + contrast.ranking * sums["ranking"]
+    if contrast.prior:
+        total = total + contrast.prior * sums["prior"]
     return Losses(
         loss=total, count=scores.new_tensor(count), **{name: value.detach() for name, value in sums.items()}
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latentqa.data import QA, Example, for_calibration, plain_examples, plain_pairs, without_control
 from latentqa.dialogs import DecoderPrompt
 from latentqa.errors import DataError
 from latentqa.training.config import DataSource, TrainConfig
+from latentqa.training.parts import Examples, Part, epoch_scale
 
 WINDOW = 16  # groups sorted by answer length together, so that little is padded
 
@@ -23,12 +24,14 @@ class Entry:
         span: name of the span.
         pairs: questions with their answers; the first is the one that is contrasted.
         layer: the sampled read layer; None for all.
+        pool: of the first pair, if it names one: of a task, not of a control.
     """
 
     example: int
     span: str
     pairs: tuple[tuple[str, str], ...]
     layer: int | None = None
+    pool: str = ""
 
 
 Group = tuple[Entry, ...]
@@ -46,25 +49,23 @@ class Pass:
         return sum(map(len, self.groups))
 
 
-def make_plan(
-    config: TrainConfig, examples: Sequence[Example], sources: Sequence[DataSource], prompt: DecoderPrompt
-) -> list[Pass]:
+def make_plan(config: TrainConfig, parts: Sequence[Part], prompt: DecoderPrompt) -> list[Pass]:
     """All passes of a run.
 
     Args:
         config: the settings.
-        examples: training examples, those of plain dialogs (kind `plain`) included.
-        sources: the part of the mix that each example came from.
+        parts: training examples by source, ordinary dialogs included.
         prompt: the decoder prompt, for lengths.
 
     Raises:
         DataError: no example has a pair.
     """
+    examples = Examples(parts)
     passes: list[Pass] = []
     seen = epoch = 0
     while seen < config.examples:
         before = seen
-        for packed in _packed(_epoch(config, examples, sources, prompt, epoch), config, prompt):
+        for packed in _packed(_epoch(config, examples, prompt, epoch), config, prompt):
             passes.append(packed)
             seen += packed.n_examples
             if seen >= config.examples:
@@ -87,21 +88,19 @@ def with_plain(examples: Sequence[Example], share: float, seed: int) -> list[Exa
     return own + [without_control(example) for example in bare[: len(own)]]
 
 
-def _epoch(
-    config: TrainConfig,
-    examples: Sequence[Example],
-    sources: Sequence[DataSource],
-    prompt: DecoderPrompt,
-    epoch: int,
-) -> list[Group]:
-    pools: dict[str, list[Entry]] = {}
-    for number, (example, source) in enumerate(zip(examples, sources, strict=True)):
-        pools.setdefault(example.group, []).extend(_entries(config, number, example, source, epoch))
-    plain = pools.pop("plain", [])
+def _epoch(config: TrainConfig, examples: Examples, prompt: DecoderPrompt, epoch: int) -> list[Group]:
+    pools: dict[str, list[tuple[str, Entry]]] = {}
+    scale = epoch_scale(examples.parts)
+    for part, start in zip(examples.parts, examples.starts, strict=False):
+        for row, weight in part.drawn(1.0 if part.ordinary else scale, config.seed, epoch):
+            example = part.examples[row]
+            for entry in _entries(config, start + row, example, part.source, weight, epoch):
+                pools.setdefault(entry.pool or example.group, []).append((example.label, entry))
+    plain = [entry for _, entry in pools.pop("plain", [])]
     chooser = random.Random(f"{config.seed}:{epoch}:groups")
     groups: list[Group] = []
     for name in sorted(pools):
-        pool = sorted(pools[name], key=lambda entry: (entry.example, entry.pairs))
+        pool = sorted(pools[name], key=lambda labelled: (labelled[1].example, labelled[1].pairs))
         chooser.shuffle(pool)
         groups += _cut(pool, config.contrast.group, prompt)
     chooser.shuffle(groups)
@@ -109,18 +108,19 @@ def _epoch(
 
 
 def _entries(
-    config: TrainConfig, number: int, example: Example, source: DataSource, epoch: int
+    config: TrainConfig, number: int, example: Example, source: DataSource, weight: float, epoch: int
 ) -> Iterator[Entry]:
     """The entries of an example in an epoch: none, one, or several for a weight above 1."""
     chooser = random.Random(f"{config.seed}:{epoch}:{example.id}")
-    times = int(source.weight) + (chooser.random() < source.weight % 1)
+    times = int(weight) + (chooser.random() < weight % 1)
     asked = any(source.reasoning or pair.kind != "reasoning" for pair in example.qa)
     for _ in range(times if asked else 0):
         pairs = _draw(example, source, config.questions_per_dialog, chooser)
         spans = source.spans or {example.read: 1.0}
         span = chooser.choices(list(spans), list(spans.values()))[0]
         layer = chooser.choice(config.read_layers) if config.sample_layer else None
-        yield Entry(number, span, tuple((pair.question, pair.answer) for pair in pairs), layer)
+        said = tuple((pair.question, pair.answer) for pair in pairs)
+        yield Entry(number, span, said, layer, pairs[0].pool)
 
 
 def _draw(example: Example, source: DataSource, count: int, chooser: random.Random) -> list[QA]:
@@ -131,30 +131,57 @@ def _draw(example: Example, source: DataSource, count: int, chooser: random.Rand
     return [example.qa[number] for number in order[:count] if weights[number]]
 
 
-def _cut(pool: list[Entry], size: int, prompt: DecoderPrompt) -> list[Group]:
-    """Groups of `size` entries of like answer length; a remainder is left to another epoch."""
-    groups = []
+def _cut(pool: list[tuple[str, Entry]], size: int, prompt: DecoderPrompt) -> list[Group]:
+    """Groups of `size` entries of like answer length; a remainder is left to another epoch.
+
+    No two of a group have the same label or the same answer: the ranking terms would call the one's answer
+    wrong on the other's activation. Where answers repeat (yes and no), groups are smaller, but of two at
+    least.
+
+    Args:
+        pool: label and entry.
+        size: of a group.
+        prompt: for the lengths of answers.
+    """
+    groups: list[Group] = []
     for first in range(0, len(pool), WINDOW * size):
-        window = sorted(pool[first : first + WINDOW * size], key=lambda e: len(prompt.answer(e.pairs[0][1])))
-        groups += [tuple(window[i : i + size]) for i in range(0, len(window) - size + 1, size)]
+        window = pool[first : first + WINDOW * size]
+        window.sort(key=lambda labelled: len(prompt.answer(labelled[1].pairs[0][1])))
+        whole, parts = _deal(window, size)
+        groups += whole
+        if sum(map(len, parts)) >= size or len(pool) < size:
+            groups += [group for group in parts if len(group) > 1]
     return groups
 
 
+def _deal(window: Sequence[tuple[str, Entry]], size: int) -> tuple[list[Group], list[Group]]:
+    """Whole groups, and those that were not filled: each entry goes to the first that it differs from."""
+    whole: list[Group] = []
+    unfilled: list[tuple[list[Entry], set[str]]] = []
+    for label, entry in window:
+        marks = {f"label {label}", f"answer {entry.pairs[0][1].strip().casefold()}"}
+        group, taken = next((one for one in unfilled if not marks & one[1]), ([], set()))
+        if not group:
+            unfilled.append((group, taken))
+        group.append(entry)
+        taken |= marks
+        if len(group) == size:
+            whole.append(tuple(group))
+            unfilled = [one for one in unfilled if one[0] is not group]
+    return whole, [tuple(group) for group, _ in unfilled]
+
+
 def _finish(group: Group, plain: Sequence[Entry], config: TrainConfig, chooser: random.Random) -> Group:
-    """Put an ordinary dialog into some groups, and one question to all answers of some."""
+    """Put an ordinary dialog into some groups of controls, and one question to all answers of some."""
     entries = list(group)
-    place: int | None = None
-    if plain and chooser.random() < config.plain * len(entries):
+    if plain and not entries[0].pool and chooser.random() < config.plain * len(entries):
         ordinary = chooser.choice(plain)
         place = chooser.randrange(len(entries))
         question = entries[place].pairs[0][0]
-        said = ((question, plain_answer(question, chooser)),)
-        entries[place] = Entry(ordinary.example, ordinary.span, said, ordinary.layer)
+        entries[place] = replace(ordinary, pairs=((question, plain_answer(question, chooser)),))
     if chooser.random() < config.contrast.same_question:
         question = chooser.choice(entries).pairs[0][0]
-        entries = [
-            Entry(e.example, e.span, ((question, e.pairs[0][1]), *e.pairs[1:]), e.layer) for e in entries
-        ]
+        entries = [replace(e, pairs=((question, e.pairs[0][1]), *e.pairs[1:])) for e in entries]
     return tuple(entries)
 
 

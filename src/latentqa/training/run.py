@@ -8,9 +8,10 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 
-from latentqa.data import (
-    Example,
-)
+from latentqa.data import Example
 from latentqa.decoder.calibrate import calibrate
 from latentqa.decoder.card import Card, MappingCard, PromptCard, template_hash
 from latentqa.decoder.decoder import Decoder
@@ -30,7 +29,7 @@ from latentqa.decoder.mapping import Mapping
 from latentqa.decoder.references import References, make_references
 from latentqa.decoder.target import Target
 from latentqa.decoder.wiring import Wiring
-from latentqa.dialogs import decoder_prompt, render, resolve_span
+from latentqa.dialogs import CHOSEN, decoder_prompt, render, resolve_span, span_kind
 from latentqa.models import (
     LoadedModel,
     find_blocks,
@@ -52,7 +51,8 @@ from latentqa.training.config import TrainConfig
 from latentqa.training.estimate import estimate
 from latentqa.training.loss import LITModule, LossSettings, PreparedEntry
 from latentqa.training.mapping import fit_on_mix
-from latentqa.training.mix import Mix, load_mix
+from latentqa.training.mix import Mix, load_mix, mapped_dialogs
+from latentqa.training.parts import some
 from latentqa.training.plan import Entry, Pass, make_plan
 from latentqa.training.setup import load_models, make_decoder_model, set_read_layers
 from latentqa.training.sharding import fill, is_sharded, whole
@@ -67,6 +67,8 @@ from latentqa.training.trainer import (
 )
 
 REFERENCE_DIALOGS = 512
+REFERENCE_POOL = 20_000  # examples of a part that they are taken from
+RENDERED_KEPT = 4096  # dialogs
 DECODER_FOLDER = "decoder"
 
 
@@ -130,7 +132,7 @@ def train(
     check_start(config, target)
     check_same_run(output, config, mix, dry_run)
     prompt = decoder_prompt(base.tokenizer, template=config.template)
-    plan = make_plan(config, mix.train, mix.sources, prompt)
+    plan = make_plan(config, mix.parts, prompt)
     summary = _summary(config, mix, plan)
     wiring = make_decoder_model(config, base, layers)
     if dry_run:
@@ -253,7 +255,7 @@ def _preparer(decoder: Decoder, examples: Sequence[Example]) -> Callable[[Entry]
     assert decoder.target is not None
     target, prompt = decoder.target, decoder.wiring.prompt
 
-    @cache
+    @lru_cache(maxsize=RENDERED_KEPT)
     def rendered(number: int) -> Any:
         return render(target.tokenizer, examples[number].dialog)
 
@@ -291,21 +293,16 @@ def _held_out(config: TrainConfig, decoder: Decoder, mix: Mix) -> Callable[[], d
 
 
 def _references(config: TrainConfig, mix: Mix, target: Target, layers: tuple[int, ...]) -> References:
-    """Reference activations of every span that is trained on."""
+    """Reference activations of every kind of span that is trained on."""
+    fitting: dict[str, list[tuple[Example, str]]] = {}
+    for part in mix.parts:
+        for example in some(part.examples, REFERENCE_POOL):
+            for span in (part.source.spans or {example.read: 1.0}) if example.kind != "plain" else {}:
+                fitting.setdefault(span_kind(span), []).append((example, span))
     readings = []
-    spans = sorted(
-        {span for source in mix.sources for span in (source.spans or {})} | {e.read for e in mix.train}
-    )
-    for span in spans:
-        fitting = [
-            example
-            for example, source in zip(mix.train, mix.sources, strict=True)
-            if example.kind != "plain" and span in (source.spans or {example.read: 1.0})
-        ]
-        stride = max(1, len(fitting) // REFERENCE_DIALOGS)
-        readings += [
-            target.reading(example.dialog, span) for example in fitting[::stride][:REFERENCE_DIALOGS]
-        ]
+    for _, group in sorted(fitting.items()):
+        stride = max(1, len(group) // REFERENCE_DIALOGS)
+        readings += [target.reading(e.dialog, span) for e, span in group[::stride][:REFERENCE_DIALOGS]]
     return make_references(target.read_many(readings, layers), seed=config.seed)
 
 
@@ -320,20 +317,10 @@ def _with_mapping(config: TrainConfig, mix: Mix, target: Target, base: LoadedMod
         return replace(wiring, mapping=mapping.to(wiring.model.device))
     if checkpoints(output):
         return replace(wiring, mapping=Mapping.load(output).to(wiring.model.device))
-    examples = _mapped(mix)
-    mapping = fit_on_mix(config.mapping, examples, target, base, wiring.prompt, wiring.site)
+    mapping = fit_on_mix(config.mapping, mapped_dialogs(mix), target, base, wiring.prompt, wiring.site)
     if int(os.environ.get("RANK", "0")) == 0:
         mapping.save(output)
     return replace(wiring, mapping=mapping.to(wiring.model.device))
-
-
-def _mapped(mix: Mix) -> list[tuple[Example, str]]:
-    """What the mapping is fitted on: all dialogs with pairs, each at its source's main span."""
-    return [
-        (example, max(source.spans, key=lambda span: source.spans[span], default=example.read))
-        for example, source in zip(mix.train, mix.sources, strict=True)
-        if example.qa
-    ]
 
 
 def _gathered(config: TrainConfig, decoder: Decoder, trainer: LITTrainer) -> Decoder:
@@ -370,7 +357,7 @@ def _finish(
 def _card(
     config: TrainConfig, mix: Mix, target: Target, base: LoadedModel, wiring: Wiring, layers: tuple[int, ...]
 ) -> Card:
-    spans = sorted({span for source in mix.sources for span in source.spans} | {e.read for e in mix.train})
+    named = [span for span in mix.spans if span != CHOSEN]
     return Card(
         name=config.name,
         kind=config.kind,
@@ -389,9 +376,11 @@ def _card(
         scale=config.scale,
         mapping=None
         if config.mapping is None
-        else MappingCard(ridge=config.mapping.ridge, gain=config.mapping.gain, dialogs=len(_mapped(mix))),
-        span="stimulus" if "stimulus" in spans else spans[0],
-        spans=tuple(spans),
+        else MappingCard(
+            ridge=config.mapping.ridge, gain=config.mapping.gain, dialogs=len(mapped_dialogs(mix))
+        ),
+        span="stimulus" if "stimulus" in named else next(iter(named), "all"),
+        spans=tuple(mix.spans),
         prompt=PromptCard(
             placeholder=wiring.prompt.placeholder.text,
             placeholder_id=wiring.prompt.placeholder_id,
@@ -408,6 +397,7 @@ def _summary(config: TrainConfig, mix: Mix, plan: Sequence[Pass]) -> dict[str, A
     return {
         "examples": sum(one.n_examples for one in plan),
         "training items": len(mix.train),
+        "entries by part": _shares(mix, plan),
         "held-out labels": len({example.label for example in mix.held_out}),
         "passes": len(plan),
         "passes per step": steps_of,
@@ -415,11 +405,22 @@ def _summary(config: TrainConfig, mix: Mix, plan: Sequence[Pass]) -> dict[str, A
     }
 
 
+def _shares(mix: Mix, plan: Sequence[Pass]) -> dict[str, int]:
+    """Entries of the plan by part of the mix, numbered where a file is named twice."""
+    counts = Counter(
+        mix.train.part_of(entry.example) for one in plan for group in one.groups for entry in group
+    )
+    paths = [part.source.path for part in mix.parts]
+    return {
+        path if paths.count(path) == 1 else f"{path} ({number + 1})": counts[number]
+        for number, path in enumerate(paths)
+    }
+
+
 def _expected(
     wiring: Wiring, plan: Sequence[Pass], target: Target, examples: Sequence[Example]
 ) -> dict[str, Any]:
-    some = examples[:: max(1, len(examples) // 64)]
-    lengths = [len(render(target.tokenizer, example.dialog).token_ids) for example in some]
+    lengths = [len(render(target.tokenizer, example.dialog).token_ids) for example in some(examples, 64)]
     found = estimate(wiring, plan, sum(lengths) / len(lengths))
     return {
         "work, GFLOP": found.gflop,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from peft import LoraConfig
 
 from latentqa.activations import WriteSite
@@ -21,6 +20,7 @@ from latentqa.models import (
     add_adapter,
     enable_checkpointing,
     find_blocks,
+    linear_modules,
     load_adapter,
     load_model,
     resolve_layer,
@@ -92,19 +92,12 @@ def _lora(config: TrainConfig, base: LoadedModel, site: WriteSite) -> LoraConfig
 
 def _lora_modules(base: LoadedModel, targets: tuple[str, ...] | str, first: int, head: bool) -> list[str]:
     """Full names of the linear modules that get an update."""
-    names = {id(module): name for name, module in base.model.named_modules()}
-    found = []
-    for block in list(find_blocks(base.model))[first:]:
-        for path, module in block.named_modules():
-            name = path.removesuffix(".base_layer")  # the target's own adapter may be there already
-            linear = isinstance(module, torch.nn.Linear) or type(module).__name__ == "Conv1D"
-            chosen = targets == "all-linear" or name.rpartition(".")[2] in targets
-            if linear and chosen and ".lora_" not in name:
-                found.append(f"{names[id(block)]}.{name}")
+    found = linear_modules(base.model, range(first, len(find_blocks(base.model))), targets)
     if not found:
         raise ConfigError(f"lora.targets {targets} names no linear module of {base.name}. Use all-linear.")
     if head:
-        found.append(names[id(base.model.get_output_embeddings())])
+        output = base.model.get_output_embeddings()
+        found.append(next(name for name, module in base.model.named_modules() if module is output))
     return found
 
 
