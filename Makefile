@@ -62,5 +62,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	$(PIP) --editable '.[dev,bench]'
+	$(PIP) --editable '.[dev,data,bench]'
 	touch $@
