@@ -78,3 +78,56 @@ def test_progress_comes_now_and_then(capsys: pytest.CaptureFixture[str]) -> None
         "pairs: 2/3, 0.5/s, 1200 tokens, 0.25 US dollars, 4 s left",
         "pairs: 3/3, 0.5/s, 1200 tokens, 0.25 US dollars",
     ]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny random model and its tokenizer."""
+    from latentqa.models.tiny import tiny_model, tiny_tokenizer
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny_model("llama", max_position_embeddings=4096).save_pretrained(folder)
+    tiny_tokenizer("chatml").save_pretrained(folder)
+    return str(folder)
+
+
+def test_from_nothing_to_a_trained_decoder(latentqa: Latentqa, tmp_path: Path, tiny: str) -> None:
+    """Rules write, the target completes on policy, and a decoder is trained on both."""
+    made = latentqa(
+        *("data", "make", "--writer", "rules", "--controls", "24", "--out", str(tmp_path / "data"), "--json"),
+        *("dialogs.completions=target", f"dialogs.target={tiny}", "dialogs.max_new_tokens=4"),
+        *("dialogs.kinds={system: 0.5, stimulus_completion: 0.5}", "checks.language=null"),
+    )
+    assert made.exit_code == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["tokens_per_second"] > 0 and found["counts"]["examples_by_kind"]["stimulus_completion"] > 0
+    settings = (
+        "examples=24",
+        "examples_per_step=8",
+        "calibrate=8",
+        "lora.rank=2",
+        "held_out=0",
+        "device=cpu",
+    )
+    trained = latentqa(
+        *(
+            "train",
+            f"model={tiny}",
+            f"output={tmp_path / 'run'}",
+            f"data=[{{path: {found['data']}}}]",
+            *settings,
+        ),
+        "--json",
+    )
+    assert trained.exit_code == 0, trained.stderr
+    assert Path(json.loads(trained.stdout)["folder"]).is_dir()
+
+
+def test_a_local_model_too_small_to_write(latentqa: Latentqa, tmp_path: Path, tiny: str) -> None:
+    made = latentqa(
+        *("data", "make", "--writer", "local", "--controls", "3", "--out", str(tmp_path), "--json"),
+        *(f"writer.model={tiny}", "writer.max_tokens=8"),
+    )
+    assert made.exit_code == 0, made.stderr
+    found = json.loads(made.stdout)
+    assert found["rejected"]["controls"] == 3 and found["rows"]["checks"] == 0

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from latentqa.data.generate.minhash import NearCopies
+from latentqa.data.generate.minhash import Copies, NearCopies
 
 TEXT = "Imagine you are a village baker who gets up at three and compares everything to slowly rising dough"
 
@@ -22,6 +22,11 @@ def test_copies_are_found_and_others_are_not() -> None:
     assert copies.first(TEXT.upper() + "!", "b") == "a"
     assert copies.first("Please answer in questions only, whatever I say.", "c") is None
     assert copies.first("", "d") is None and copies.first("  ", "e") == "d"
+
+
+def test_exact_copies_alone() -> None:
+    copies = Copies()
+    assert [copies.first(text, "x") for text in (TEXT, TEXT + ".", TEXT)] == [None, None, "row 1"]
 
 
 def test_a_copy_is_not_remembered() -> None:

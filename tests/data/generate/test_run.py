@@ -83,8 +83,9 @@ def test_a_file_changed_by_hand_is_taken_as_it_is(tmp_path: Path, config: Config
 
 
 def test_an_endpoint_writes_every_stage_with_provenance(
-    tmp_path: Path, endpoint_config: Config, run: Run, writes: Write
+    tmp_path: Path, endpoint_config: Config, run: Run, writes: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
     told: list[Status] = []
     price = {"price": {"input": 1.0, "output": 1.0}}
     with FakeEndpoint(writes) as server:
@@ -105,6 +106,7 @@ def test_an_endpoint_writes_every_stage_with_provenance(
             )
             assert origin.get("request", "") in cached or row.get("kind") == "control"
     card = read_card(tmp_path)
+    assert not any(b"secret-key" in path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     assert "licence, after the terms of the model" in card["licence"] and set(card["prompts_sha256"])
     assert card["counts"]["pairs_by_kind"].keys() >= {"description", "reasoning", "future"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from latentqa.data.providers import LocalProvider, ReplayProvider, Reply, Request, RequestCache, Runner
-from latentqa.errors import ProviderError
+from latentqa.errors import ContextLengthError, ProviderError
 from latentqa.types import Message
 
 Ask = Callable[..., Request]
@@ -51,3 +51,20 @@ def test_a_recording_answers_what_it_holds(tmp_path: Path, request_for: Ask) -> 
     asyncio.run(replay.close())
     with pytest.raises(ProviderError, match="There is no recording at"):
         ReplayProvider(tmp_path / "nowhere")
+
+
+def test_a_dialog_that_is_too_long_fails_alone(cache: RequestCache, request_for: Ask) -> None:
+    def generate(dialogs: Sequence[Sequence[Message]], max_new_tokens: int) -> list[Reply]:
+        if any(dialog[-1]["content"] == "2" for dialog in dialogs):
+            raise ContextLengthError("The dialog has 900 tokens, but tiny takes 512.")
+        return [Reply("fine") for _ in dialogs]
+
+    runner = Runner(LocalProvider("tiny", generate, batch_size=4), cache, concurrency=4)
+
+    async def work(number: int) -> None:
+        await runner.ask(request_for(str(number)))
+
+    asyncio.run(runner.each(range(4), work))
+    assert len(cache) == 3 and list(runner.failures.values()) == [
+        "The dialog has 900 tokens, but tiny takes 512."
+    ]

@@ -98,7 +98,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 def _settings(config: DataConfig) -> dict[str, Any]:
     """The settings that differ from the defaults, but for places on this machine."""
-    places: Any = {"output": True, "writer": {"recording"}, "seeds": {"files"}}
+    places: Any = {"output": True, "writer": {"recording", "base_url"}, "seeds": {"files"}}
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude=places)
     return {name: value for name, value in settings.items() if value != {}}
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from latentqa.data.generate.config import CheckSettings, ControlSettings
-from latentqa.data.generate.minhash import NearCopies
+from latentqa.data.generate.minhash import Copies, NearCopies
 from latentqa.data.generate.rows import Control, Draft, Paired, Rejected
 from latentqa.data.providers.structured import is_refusal
 from latentqa.data.schema import QA
@@ -49,7 +49,7 @@ def check_controls(
     controls: Iterable[Control | Rejected], settings: ControlSettings
 ) -> Iterator[Control | Rejected]:
     """The controls that are no near-copy, no refusal and of the right length."""
-    copies = NearCopies(settings.near_copy)
+    copies = NearCopies(settings.near_copy) if settings.near_copy < 1 else Copies()
     fewest, most = settings.words
     for control in controls:
         if isinstance(control, Rejected):

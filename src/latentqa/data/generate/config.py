@@ -115,7 +115,7 @@ class ControlSettings(_Settings):
         writer: who writes them, if not the run's writer.
         count: how many seeds are drawn, and so about how many controls there are.
         near_copy: estimated Jaccard similarity of word triples from which a control repeats an earlier one;
-            1 rejects exact copies alone.
+            1 rejects exact copies alone, and needs little memory for millions of controls.
         words: fewest and most words.
     """
 

@@ -7,13 +7,35 @@ import zlib
 
 import numpy as np
 
+from latentqa.data.seen import Seen
+
 HASHES, BANDS = 64, 16
 ROWS = HASHES // BANDS
 PRIME = (1 << 31) - 1
 
 
+class Copies:
+    """The texts so far, each as 8 bytes: finds exact repetitions, among as many as there are.
+
+    Example:
+        >>> copies = Copies()
+        >>> copies.first("Answer in rhyme.", "a"), copies.first("Answer in rhyme.", "b")
+        (None, 'row 1')
+    """
+
+    def __init__(self) -> None:
+        self._seen = Seen()
+        self._row = 0
+
+    def first(self, text: str, name: str) -> str | None:
+        """The row of an earlier text that this one repeats; None if there is none."""
+        self._row += 1
+        row = self._seen.first(text, self._row)
+        return None if row is None else f"row {row}"
+
+
 class NearCopies:
-    """Signatures of the texts so far.
+    """Signatures of the texts so far, about two kilobytes each.
 
     A text's signature is the least value of each of 64 hash functions over its word triples; the share of
     equal values estimates the Jaccard similarity of two texts' triples. Texts are compared when one of 16

@@ -35,6 +35,7 @@ UNIMPORTANT = (
     "batch",
     "poll",
     "price",
+    "base_url",
     "key_variable",
 )
 """Settings of the writer that do not change what is written."""

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from latentqa.types import Message
@@ -41,8 +41,19 @@ class Request:
     @property
     def key(self) -> str:
         """Hash of the whole request, by which its reply is cached (sha256, hexadecimal)."""
-        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(self.plain(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+    def plain(self) -> dict[str, Any]:
+        """The request as JSON holds it."""
+        return {
+            "model": self.model,
+            "messages": self.messages,
+            "max_tokens": self.max_tokens,
+            "temperature": self.temperature,
+            "schema": self.schema,
+            "sample": self.sample,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class RequestCache:
         Raises:
             DataError: the disk refuses.
         """
-        row = {"key": request.key, "request": asdict(request), "reply": asdict(reply)}
+        row = {"key": request.key, "request": request.plain(), "reply": asdict(reply)}
         line = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode(errors="replace")
         try:
             self._file.seek(self._end)

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from latentqa.data.providers.base import Reply, Request
-from latentqa.errors import LatentQAError, ProviderError
+from latentqa.data.providers.runner import GaveUp
+from latentqa.errors import ContextLengthError, LatentQAError, ProviderError
 from latentqa.types import Message
 
+Waiting = tuple[Request, asyncio.Future[Reply]]
 GATHER = 0.05  # seconds that a batch waits for more requests
 
 
@@ -44,7 +46,7 @@ class LocalProvider:
         self.tokens = 0
         self._generate = generate
         self._batch_size = batch_size
-        self._waiting: list[tuple[Request, asyncio.Future[Reply]]] = []
+        self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -72,21 +74,32 @@ class LocalProvider:
             first = self._waiting[0][0].max_tokens
             batch = [one for one in self._waiting if one[0].max_tokens == first][: self._batch_size]
             self._waiting = [one for one in self._waiting if one not in batch]
-            dialogs = [list(request.messages) for request, _ in batch]
-            started = time.monotonic()
             try:
-                replies = await asyncio.to_thread(self._generate, dialogs, first)
+                await self._answer(batch, first)
+            except ContextLengthError:  # of one dialog; the others must not suffer for it
+                for one in batch:
+                    await self._alone(one, first)
             except Exception as error:
                 failure = _failure(self.name, error)
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(failure)
-                continue
-            self.seconds += time.monotonic() - started
-            self.tokens += sum(reply.output_tokens for reply in replies)
-            for (_, future), reply in zip(batch, replies, strict=True):
-                if not future.done():
-                    future.set_result(reply)
+
+    async def _answer(self, batch: list[Waiting], max_new_tokens: int) -> None:
+        dialogs = [list(request.messages) for request, _ in batch]
+        started = time.monotonic()
+        replies = await asyncio.to_thread(self._generate, dialogs, max_new_tokens)
+        self.seconds += time.monotonic() - started
+        self.tokens += sum(reply.output_tokens for reply in replies)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            if not future.done():
+                future.set_result(reply)
+
+    async def _alone(self, one: Waiting, max_new_tokens: int) -> None:
+        try:
+            await self._answer([one], max_new_tokens)
+        except ContextLengthError as error:
+            one[1].set_exception(GaveUp(str(error)))
 
 
 def _failure(name: str, error: Exception) -> Exception:
