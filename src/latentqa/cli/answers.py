@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import typer
 
+from latentqa.cli.growing import GrowingFile
 from latentqa.cli.inputs import NamedDialog
-from latentqa.cli.progress import note
-from latentqa.errors import DataError
 from latentqa.types import Answer
-
-REQUIRED_KEYS = {"dialog", "question", "span", "decoder", "read_layers"}
 
 
 class AnswerKey(NamedTuple):
@@ -80,71 +75,17 @@ def print_controls(controls: Mapping[str, str]) -> None:
         typer.secho(f"      {name:<{width}}  {text}", dim=True)
 
 
-class AnswerFile:
-    """A JSONL file of answers that grows row by row and says which are there already.
+class AnswerFile(GrowingFile[AnswerKey]):
+    """The file of answers that `latentqa ask --out` grows and goes on with."""
 
-    A last line without its line break is an interrupted write: it is cut off and that answer is asked again.
-    Any other unreadable row is an error, and the file stays as it is.
+    noun = "answer"
+    made = "answered"
+    command = "latentqa ask"
+    required = frozenset({"dialog", "question", "span", "decoder", "read_layers"})
 
-    Args:
-        path: the file; made if it does not exist.
-        expected: row keys and the values that this run will write, such as `span`; every row must share them.
-
-    Raises:
-        DataError: a row is damaged, or was written with another decoder or span.
-    """
-
-    def __init__(self, path: Path, expected: dict[str, Any]) -> None:
-        self.path = path
-        self.done: set[AnswerKey] = set()
-        if path.exists():
-            self._read(expected)
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> AnswerFile:
-        self._file = self.path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        assert self._file is not None
-        self._file.close()
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append one row, at once."""
-        assert self._file is not None
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
-
-    def _read(self, expected: dict[str, Any]) -> None:
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-            row = self._parse(line, number)
-            for key, value in expected.items():
-                if row[key] != value:
-                    raise DataError(
-                        f"{self.path}, row {number} was answered with {key} {row[key]!r}, and this run uses "
-                        f"{value!r}. Choose another --out, or ask with {row[key]!r} again."
-                    )
-            self.done.add(AnswerKey(row["dialog"], row["question"], row.get("sample", 0)))
-        if len(whole) < len(content):
-            note(f"{self.path}: the last row was cut short by an interruption; its answer is asked again.")
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-
-    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            where = f"{self.path}, row {number}"
-            raise DataError(
-                f"{where}: not JSON ({error}). Mend or move the file; it is left as it is."
-            ) from None
-        if not isinstance(row, dict) or REQUIRED_KEYS - row.keys():
-            raise DataError(
-                f"{self.path}, row {number} is no answer of `latentqa ask`. Choose another --out."
-            )
-        return row
+    def key(self, row: dict[str, Any]) -> AnswerKey:
+        """Dialog, question and sample of a row."""
+        return AnswerKey(row["dialog"], row["question"], row.get("sample", 0))
 
 
 def _optional(**values: float | None) -> dict[str, Any]:
