@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Inputs of the tests below, run as suites of their own: their skips are what is tested.
 ALLOWED = """
 import pytest
 

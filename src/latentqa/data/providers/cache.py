@@ -53,7 +53,7 @@ class RequestCache:
                 self._end = place + length
             if writable:
                 self._file.truncate(self._end)
-        except BaseException:
+        except BaseException:  # raised again: an unreadable file must not stay open
             self._file.close()
             raise
 

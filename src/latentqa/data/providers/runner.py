@@ -132,7 +132,7 @@ class Runner:
             future.set_result(reply)
             self.usage.add(reply)
             return reply
-        except BaseException as error:
+        except BaseException as error:  # raised again: those who wait for the same request must hear of it
             future.set_exception(error if isinstance(error, Exception) else GaveUp("it was interrupted"))
             future.exception()  # nobody else may be waiting
             raise
@@ -176,7 +176,7 @@ class Runner:
             async with asyncio.TaskGroup() as group:
                 for number in range(self.concurrency):
                     group.create_task(worker(number))
-        except BaseExceptionGroup as errors:
+        except BaseExceptionGroup as errors:  # of several workers the first failure says why
             raise _first(errors) from None
 
     async def _try(self, request: Request) -> Reply:
