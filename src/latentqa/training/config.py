@@ -135,6 +135,8 @@ class TrainConfig(_Settings):
         contrast: the ranking term.
         lora: the adapter.
         start: a decoder to go on from, `builtin` or a folder: its adapter (with its rank) and its mapping.
+        first_epoch: where counting begins. A stage that goes on from another with the same data and seed
+            takes 1 or more, so that it sees other groups and other pairs of each dialog.
         ema: decay of the averaged weights that are kept at the end; 0 is off.
         held_out: share of labels kept out of training.
         evaluate_every: steps; 0 only at the end.
@@ -179,6 +181,7 @@ class TrainConfig(_Settings):
     contrast: ContrastSettings = ContrastSettings()  # pyright: ignore[reportCallIssue]
     lora: LoRASettings = LoRASettings()  # pyright: ignore[reportCallIssue]
     start: str | None = None
+    first_epoch: int = Field(0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
     held_out: float = Field(0.1, ge=0, lt=1)
     evaluate_every: int = Field(0, ge=0)

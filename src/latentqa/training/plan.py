@@ -62,7 +62,7 @@ def make_plan(config: TrainConfig, parts: Sequence[Part], prompt: DecoderPrompt)
     """
     examples = Examples(parts)
     passes: list[Pass] = []
-    seen = epoch = 0
+    seen, epoch = 0, config.first_epoch
     while seen < config.examples:
         before = seen
         for packed in _packed(_epoch(config, examples, prompt, epoch), config, prompt):
