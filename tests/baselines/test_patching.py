@@ -42,6 +42,17 @@ def test_patchscopes_writes_one_vector_and_selfie_all(target: Target) -> None:
         }
 
 
+@pytest.mark.parametrize("kind", [Patchscopes, SelfIE])
+def test_another_layer_keeps_the_other_settings(kind: type, target: Target) -> None:
+    reader = kind(ReaderContext(target, layers=(2,), moved=(0, 3)))
+    reader.choose(validation_of(toy_items(2)))
+    moved = reader.at_layer(3)
+    assert moved._found.settings == {**reader._found.settings, "layer": 3}
+    query = toy_items()[0].query
+    assert moved.ask([query])[0].read_layers == (3,) and reader.ask([query])[0].read_layers == (2,)
+    assert moved.score([query], [["a pirate"]]) != reader.score([query], [["a pirate"]])
+
+
 @torch.no_grad()
 def test_support_is_patched_minus_unpatched(target: Target) -> None:
     reader = Patchscopes(ReaderContext(target, layers=(2,)))

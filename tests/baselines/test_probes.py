@@ -95,6 +95,23 @@ def test_turned_inputs_keep_every_product() -> None:
     raw = np.random.default_rng(0).normal(size=(5, 9))
     inputs = _Inputs.of(raw)
     standard = (raw - raw.mean(0)) / (raw.std(0) + 1e-6)
-    assert inputs.rows.shape == (5, 5)
+    assert inputs.rows.shape == (5, 4)  # five centred rows span four directions
     assert np.allclose(inputs.rows @ inputs.rows.T, standard @ standard.T)
     assert np.allclose(inputs(raw), inputs.rows)
+
+
+def test_another_layer_is_fitted_with_what_was_chosen(target: Target) -> None:
+    reader = LinearProbe(ReaderContext(target, layers=(2,), budget=2, moved=(1, 2)))
+    reader.fit(planted(40))
+    fresh = planted(20, seed=5)
+    queries, texts = [item.query for item in fresh], [["a nurse", "a pirate", "a monk", "a poet"]] * 20
+
+    def right(probe: LinearProbe) -> int:
+        scores = probe.score(queries, texts)
+        return sum(one[0].answer == item.answer for one, item in zip(scores, fresh, strict=True))
+
+    assert right(reader.at_layer(2)) == right(reader) >= 18
+    assert right(reader.at_layer(1)) <= 12  # the labels were planted in layer 2
+    assert reader.at_layer(1).ask(queries[:1])[0].read_layers == (1,)
+    with pytest.raises(ReaderError, match="layer 3"):
+        reader.at_layer(3)

@@ -101,6 +101,27 @@ def test_writing_what_is_there_has_no_support() -> None:
     assert [support for _, support in values] == pytest.approx([0.0] * 3, abs=1e-5)
 
 
+def test_what_is_given_nothing_but_text_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompted = Prompted(make_target())
+    prompts = prompts_of(prompted)
+    first = prompted.generate([*prompts, prompts[0]], 3)
+    assert first[-1] == first[0]
+    answers = [[prompted.answer("a")]] * 3
+    values = prompted.supports(prompts, prompts[:1] * 3, answers)
+    monkeypatch.setattr(prompted, "_prefill", None)  # no pass is made any more
+    assert prompted.generate(prompts, 3) == first[:3]
+    assert prompted.supports(prompts, prompts[:1] * 3, answers) == values
+
+
+def test_the_gain_of_a_generated_answer_is_its_support() -> None:
+    prompted = Prompted(make_target())
+    prompts = prompts_of(prompted, patched=True)
+    bare = [prompt.bare() for prompt in prompts]
+    said = prompted.generate(prompts, 4, SITE)
+    expected = prompted.supports(prompts, bare, [[one.token_ids] for one in said], SITE)
+    assert prompted.gains(said, bare) == pytest.approx([value[0][1] for value in expected], abs=1e-4)
+
+
 def test_no_hook_survives_an_error() -> None:
     prompted = Prompted(make_target())
     prompt = Prompt(prompts_of(prompted)[0].token_ids, (3,), torch.zeros(2, 32))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from latentqa.benchmarks import Tools, run, summarize
+from latentqa.baselines import READERS
+from latentqa.benchmarks import Experiment, Tools, line_up, run, summarize
 from latentqa.benchmarks.content import ContentSettings, content
 from latentqa.benchmarks.embedding import TFIDF, tfidf
 from latentqa.benchmarks.hidden_prompts import HiddenPromptSettings, category, hidden_prompts
 from latentqa.benchmarks.scorers import SCORERS, ranked_first
 from latentqa.benchmarks.yes_no import YesNoSettings, yes_no
 from latentqa.errors import ConfigError, DataError
+from latentqa.reader import FakeReader
 from latentqa.types import Score
 from tests.benchmarks.conftest import SUBJECT, bag_of_letters, make_items, oracle
 
@@ -72,6 +75,23 @@ def test_one_run_gives_easy_hard_and_free(published_root: Path, tmp_path: Path) 
         figure = found.figure("oracle", "mean", metric)
         assert figure is not None and figure.mean == 1.0, metric
     assert {row.values.get("free_easy") for row in finished.rows} <= {0.0, 1.0}
+
+
+def test_a_probe_that_names_labels_takes_no_part_where_it_could_name_none(published_root: Path) -> None:
+    experiment = hidden_prompts(published_root, SMALL, TOOLS)
+    specs = {name: READERS[name] for name in ("linear-probe", "retrieval-probe")}
+
+    def refused(experiment: Experiment) -> dict[str, str]:
+        return line_up(experiment, list(specs), dict(specs), lambda name, training: FakeReader({})).refused
+
+    found = refused(experiment)
+    assert list(found) == ["linear-probe"] and "has one item" in found["linear-probe"]
+    twice = replace(experiment, fit=(*experiment.fit, *experiment.fit))
+    assert (
+        "No test item of hidden-prompts has a label of its training split" in refused(twice)["linear-probe"]
+    )
+    known = replace(twice, fit=(*twice.fit, *experiment.items))
+    assert refused(known) == {}
 
 
 def test_free_answers_are_scored_by_what_is_nearest() -> None:

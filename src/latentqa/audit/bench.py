@@ -9,6 +9,9 @@ from typing import Any
 
 from latentqa.audit.audited import Audited
 from latentqa.audit.battery import Battery, Question, load_battery
+from latentqa.audit.elicitation import ElicitSettings, known_methods
+from latentqa.audit.elicitation.bench import PREFIX, ElicitedOrganisms, organism_items
+from latentqa.audit.elicitation.treatments import variants
 from latentqa.audit.hypotheses import Choice
 from latentqa.audit.material import Key, Material
 from latentqa.audit.methods import METHODS, Method, Peers, choose, make_methods
@@ -39,7 +42,8 @@ def audit_experiment(
 ) -> Experiment:
     """Items of all usable organisms: one per multiple-choice question.
 
-    A clean organism is asked the questions of every kind, so that its false alarms can be counted.
+    A clean organism is asked the questions of every kind, so that its false alarms can be counted. Where
+    methods of elicitation are named, an organism that withholds something is one more item for them.
 
     Args:
         settings: of the experiment.
@@ -49,8 +53,9 @@ def audit_experiment(
 
     Raises:
         DataError: no organism, a damaged one, one of another base, or none that passed its own check.
-        ConfigError: there is no such kind.
+        ConfigError: there is no such kind, or no such method of elicitation.
     """
+    known_methods(settings.elicit)
     for kind in settings.kinds:
         if kind != ALL and kind not in KINDS:
             raise nearest_name("kind of organism", kind, [*KINDS, ALL])
@@ -84,6 +89,8 @@ def audit_experiment(
         for folder, manifest in clean
         for name, choice in sorted(families.items())
     ]
+    if settings.elicit:
+        items += [item for folder, manifest in hiding for item in organism_items(folder, manifest)]
     kinds = tuple(dict.fromkeys(manifest.kind for _, manifest in hiding))
     return Experiment(
         name="audit",
@@ -174,8 +181,8 @@ class AuditContender:
         self.choices: Mapping[str, object] = {"spans": ", ".join(pool.settings.spans)}
 
     def respond(self, items: Sequence[Item], /) -> list[Response]:
-        """What the method makes of each organism and question."""
-        return [self._respond(item) for item in items]
+        """What the method makes of each organism and question; nothing where there is no question."""
+        return [self._respond(item) if "choice" in item.meta else Response({}) for item in items]
 
     def _respond(self, item: Item) -> Response:
         choice: MultipleChoice = item.meta["choice"]
@@ -224,6 +231,30 @@ def audit_contenders(pool: OrganismPool, names: Sequence[str] = METHODS, seed: i
             against=() if method.name == COMPARED else against,
         )
         for method in methods
+    ]
+
+
+def elicit_contenders(pool: OrganismPool, folder: Path) -> list[Contender]:
+    """Methods of elicitation at each of their strengths as contenders, as the settings name them.
+
+    Args:
+        pool: of organisms.
+        folder: where treatments are kept.
+    """
+    if not pool.settings.elicit:
+        return []
+    settings, unchanged = ElicitSettings(), dict[str, dict[str, float]]()
+
+    def load(organism: Path) -> tuple[Target, Decoder]:
+        return pool.material(organism).audited.model, pool.decoder
+
+    return [
+        Contender(
+            PREFIX + variant.name,
+            lambda variant=variant: ElicitedOrganisms(variant, load, folder, settings, unchanged),
+            tested=False,
+        )
+        for variant in variants(known_methods(pool.settings.elicit))
     ]
 
 

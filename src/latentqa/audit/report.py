@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latentqa.audit.hypotheses import Choice
 from latentqa.audit.read import SURE, WARNING, Audit, Evidence, Finding
 from latentqa.benchmarks.subjects import versions
+from latentqa.data.jsonl import write_text
 from latentqa.errors import ConfigError
 
 PAGE_FILE = "report.html"
@@ -52,17 +53,22 @@ def write_audit(audit: Audit, out: str | os.PathLike[str], *, command: str = "")
         out: folder of the report; made if it is not there.
         command: that was run, for the record.
     """
+    found = audit_json(audit, command=command)
+    return write_pages(out, audit_page(audit, found), found)
+
+
+def write_pages(out: str | os.PathLike[str], page: str, found: dict[str, Any]) -> tuple[Path, Path]:
+    """Write a report's page and its JSON into a folder, each whole or not at all; returns the two files.
+
+    Args:
+        out: folder of the report; made if it is not there.
+        page: HTML.
+        found: the same as JSON.
+    """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    found = audit_json(audit, command=command)
-    pages = {
-        PAGE_FILE: audit_page(audit, found),
-        JSON_FILE: json.dumps(found, ensure_ascii=False, indent=1) + "\n",
-    }
-    for name, text in pages.items():
-        temporary = folder / f"{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+    write_text(folder / PAGE_FILE, page)
+    write_text(folder / JSON_FILE, json.dumps(found, ensure_ascii=False, indent=1) + "\n")
     return folder / PAGE_FILE, folder / JSON_FILE
 
 
@@ -109,6 +115,23 @@ def audit_page(audit: Audit, found: dict[str, Any]) -> str:
         audit: what was found.
         found: the same as JSON, from `audit_json`.
     """
+    return render_page(
+        TEMPLATE,
+        found=found,
+        sure=SURE,
+        spoken_shown=SPOKEN,
+        tokens=[[evidence.tokens for evidence in finding.evidence] for finding in audit.findings],
+        bars=[_bars(choices) for choices in audit.choices if choices],
+    )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A template of this room as HTML, with the style that all reports share; values are escaped.
+
+    Args:
+        template: file name.
+        values: that it names, all of them.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -117,13 +140,7 @@ def audit_page(audit: Audit, found: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": _percent, "nats": _nats}
-    return environment.get_template(TEMPLATE).render(
-        found=found,
-        sure=SURE,
-        spoken_shown=SPOKEN,
-        tokens=[[evidence.tokens for evidence in finding.evidence] for finding in audit.findings],
-        bars=[_bars(choices) for choices in audit.choices if choices],
-    )
+    return environment.get_template(template).render(**values)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

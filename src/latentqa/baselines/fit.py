@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from latentqa.errors import LatentQAError
-from latentqa.types import Query
+from latentqa.reader import Reader
+from latentqa.types import Answer, Query
 
 
 class ReaderError(LatentQAError):
@@ -48,4 +49,22 @@ class Choosing(Protocol):
 
     def choose(self, validation: Validation) -> None:
         """Choose the settings that rank the validation items best."""
+        ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A reader that can be put to another read layer, with everything else as it was chosen."""
+
+    def at_layer(self, layer: int) -> Reader:
+        """The same reader at one layer of the target."""
+        ...
+
+
+@runtime_checkable
+class Specific(Protocol):
+    """A reader that can say how many other dialogs its answers fit less well."""
+
+    def ask_with_specificity(self, queries: Sequence[Query], /) -> list[Answer]:
+        """One answer per query, in order, each with its specificity."""
         ...

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 ORDINARY = 32  # dialogs that the prior is taken from
 NAMED = 5  # words of a free answer
+STATES_PER_PASS = 256  # 50 MB of logits in the builtin model
 
 
 class LogitLens(Searched):
@@ -48,6 +50,10 @@ class LogitLens(Searched):
         }
         super().__init__(axes, context.budget)
         self._priors: dict[tuple[int, str], Tensor] = {}
+
+    def at_layer(self, layer: int) -> Self:
+        """The lens at another layer; how tokens are pooled, and the prior, stay as chosen."""
+        return self._with(layer=layer)
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """The five tokens that gained most, as one text."""
@@ -91,10 +97,13 @@ class LogitLens(Searched):
         """Tokens of an answer as it would follow another word."""
         return self._target.tokenizer(" " + text.strip(), add_special_tokens=False)["input_ids"]
 
-    def _words(self, queries: Sequence[Query], settings: Settings):
+    def _words(self, queries: Sequence[Query], settings: Settings) -> Iterator[Tensor]:
         """For each query the pooled log-probability of each token, `[V]` float32 on the CPU."""
-        layer, pool = settings["layer"], settings["pool"]
-        return self._reads.map(queries, (layer,), lambda vectors: self._lens(vectors[0], pool))
+        pool = settings["pool"]
+        kept = slice(-1, None) if pool == "last token" else slice(None)
+        read = self._reads.map(queries, (settings["layer"],), lambda vectors: vectors[0, kept])
+        for spans in _together(read):
+            yield from self._lens(spans, pool)
 
     def _prior(self, settings: Settings) -> Tensor:
         """The same, mean over ordinary dialogs."""
@@ -105,13 +114,13 @@ class LogitLens(Searched):
         return self._priors[key]
 
     @torch.no_grad()
-    def _lens(self, vectors: Tensor, pool: str) -> Tensor:
-        """Pooled log-probabilities `[V]` of a span's states `[T, D]`.
+    def _lens(self, spans: Sequence[Tensor], pool: str) -> list[Tensor]:
+        """Pooled log-probabilities `[V]` of the states `[T, D]` of each span.
 
         The states are written at the last block's output, so that what follows it in any architecture (the
         final norm, a projection) is the model's own.
         """
-        vectors = vectors[-1:] if pool == "last token" else vectors
+        vectors = torch.cat(list(spans))
         model = self._target.model
         blocks = find_blocks(model)
         token_ids = torch.zeros(len(vectors), 1, dtype=torch.long, device=model.device)
@@ -120,6 +129,19 @@ class LogitLens(Searched):
         with active_adapter(model, self._target.adapter), inject(model, site, vectors, mask=mask):
             hidden = model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state[:, 0]
             words = logits(model, hidden).float().log_softmax(-1)
+        parts = words.split([len(span) for span in spans])
         if pool == "mean probability":
-            return (words.logsumexp(0) - torch.tensor(float(len(words))).log().to(words.device)).cpu()
-        return words.mean(0).cpu()
+            return [(part.logsumexp(0) - math.log(len(part))).cpu() for part in parts]
+        return [part.mean(0).cpu() for part in parts]
+
+
+def _together(spans: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """Spans in groups of at most `STATES_PER_PASS` states, or one that has more."""
+    group: list[Tensor] = []
+    for span in spans:
+        if group and sum(map(len, group)) + len(span) > STATES_PER_PASS:
+            yield group
+            group = []
+        group.append(span)
+    if group:
+        yield group

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -53,6 +53,7 @@ class _Patching(Searched):
         self._target = context.target
         self._prompted = Prompted(context.target)
         self._answer_tokens = context.answer_tokens
+        self._signals = context.signals
         self._wordings: dict[str, DecoderPrompt] = {
             name: decoder_prompt(context.target.tokenizer, template=template)
             for name, template in templates.items()
@@ -65,6 +66,10 @@ class _Patching(Searched):
         }
         super().__init__(axes, context.budget)
 
+    def at_layer(self, layer: int) -> Self:
+        """The same reader with vectors of another layer; prompt, tokens and write site stay as chosen."""
+        return self._with(layer=layer)
+
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """Greedy answers of the patched prompt."""
         check_queries(self.name, queries)
@@ -72,11 +77,11 @@ class _Patching(Searched):
         prompts, site = self._prompts(queries, settings), self._site(settings)
         said = self._prompted.generate(prompts, self._answer_tokens, site)
         bare = [prompt.bare() for prompt in prompts]
-        fits = self._prompted.supports(prompts, bare, [[one.token_ids] for one in said], site)
+        supports = self._prompted.gains(said, bare) if self._signals else [None] * len(said)
         layers = (settings["layer"],)
         return [
-            plain_answer(self.name, query, one.text, layers, logprobs=one.logprobs, support=fit[0][1])
-            for query, one, fit in zip(queries, said, fits, strict=True)
+            plain_answer(self.name, query, one.text, layers, logprobs=one.logprobs, support=support)
+            for query, one, support in zip(queries, said, supports, strict=True)
         ]
 
     def score(self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], /) -> list[list[Score]]:

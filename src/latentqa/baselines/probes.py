@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from latentqa.baselines.fit import FitItem, ReaderError, Validation
 from latentqa.baselines.ranking import check_queries, plain_answer, rank
 from latentqa.baselines.reads import grid
-from latentqa.baselines.search import Found, Settings, search
+from latentqa.baselines.search import Settings, search
 from latentqa.errors import DataError, MissingPackageError
 from latentqa.types import Answer, Query, Score
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FOLDS = 3
 ITERATIONS = 300
 FLOOR = 1e-9  # least probability of a known label
+SMALLEST = 1e-10  # squared length, as a share of the largest, of a direction that counts
 UNSEEN = -30.0  # log-probability of an answer that no label stands for: below every known one
 
 
@@ -49,6 +51,9 @@ class LinearProbe:
         self._seed = context.seed
         self._budget = context.budget
         self._layers = grid(context.target, context.layers)
+        self._kept = tuple(dict.fromkeys((*self._layers, *context.moved)))
+        self._moves = bool(context.moved)
+        self._classes: dict[str, _Classes] = {}
         self._axes = {
             "layer": self._layers,
             "C": (0.01, 0.001, 0.1, 0.0001, 1.0),
@@ -72,7 +77,7 @@ class LinearProbe:
         if not items:
             raise DataError(f"{self.name} was given no training item. Give a training split.")
         queries = [item.query for item in items]
-        inputs = torch.stack(list(self._reads.map(queries, self._layers, _summary))).numpy()
+        inputs = torch.stack(list(self._reads.map(queries, self._kept, _summary))).numpy()
         by_question: dict[str, list[int]] = {}
         for number, item in enumerate(items):
             by_question.setdefault(item.query.question, []).append(number)
@@ -88,10 +93,27 @@ class LinearProbe:
 
         found = search(self._axes, likelihood, self._budget)
         self._settings = found.settings
-        self._probes = {question: self._fit(one, found, prepared) for question, one in classes.items()}
+        self._probes = self._fit_all(classes, prepared)
+        self._classes = classes if self._moves else {}
         alone = sum(one.alone for one in classes.values())
         names = sum(len(set(one.labels)) for one in classes.values())
         self.choices = {**found.choices(), "classes": names, "classes of one": alone}
+
+    def at_layer(self, layer: int) -> Self:
+        """Probes fitted at another layer, with the inputs and penalty that were chosen.
+
+        Raises:
+            ReaderError: the probe was not fitted, or its context did not name the layer in `moved`.
+        """
+        if layer not in self._kept or not self._classes:
+            raise ReaderError(
+                f"{self.name} cannot be put to layer {layer}: its training split was read at "
+                f"{list(self._kept)}. Name the layer in ReaderContext.moved, then fit."
+            )
+        other = copy.copy(self)
+        other._settings = {**self._settings, "layer": layer}
+        other._probes = other._fit_all(self._classes, {})
+        return other
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
         """The most probable label's answer, as it stood in training."""
@@ -149,7 +171,7 @@ class LinearProbe:
     ) -> _Inputs:
         key = (classes.question, settings["layer"], settings["inputs"])
         if key not in prepared:
-            raw = classes.inputs[:, self._layers.index(settings["layer"])]
+            raw = classes.inputs[:, self._kept.index(settings["layer"])]
             prepared[key] = _Inputs.of(_columns(raw, settings["inputs"]))
         return prepared[key]
 
@@ -174,9 +196,15 @@ class LinearProbe:
             ]
         return sum(values) / max(1, len(values))
 
-    def _fit(self, classes: _Classes, found: Found, prepared: dict[tuple[Any, ...], _Inputs]) -> _Probe:
-        inputs = self._inputs(classes, found.settings, prepared)
-        return _Probe(classes, inputs, _fitted(inputs.rows, classes.labels, found.settings["C"]))
+    def _fit_all(
+        self, classes: dict[str, _Classes], prepared: dict[tuple[Any, ...], _Inputs]
+    ) -> dict[str, _Probe]:
+        """A probe for each question, under the chosen settings."""
+        probes = {}
+        for question, one in classes.items():
+            inputs = self._inputs(one, self._settings, prepared)
+            probes[question] = _Probe(one, inputs, _fitted(inputs.rows, one.labels, self._settings["C"]))
+        return probes
 
 
 @dataclass(frozen=True, eq=False)
@@ -260,7 +288,7 @@ class _Inputs:
         rows = (raw - mean) / spread
         if len(rows) >= rows.shape[1]:
             return cls(rows, mean, spread, None)
-        turn = np.linalg.svd(rows, full_matrices=False)[2].T
+        turn = _directions(rows)
         return cls(rows @ turn, mean, spread, turn)
 
     def __call__(self, raw: np.ndarray) -> np.ndarray:
@@ -283,6 +311,14 @@ class _Probe:
             str(label): float(np.log(max(FLOOR, chance)))
             for label, chance in zip(self.model.classes_, chances, strict=True)
         }
+
+
+def _directions(rows: np.ndarray) -> np.ndarray:
+    """Orthonormal directions `[D, K]` that `[N, D]` rows span, `K` at most `N`; from the `[N, N]` side."""
+    wide = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(wide @ wide.T)
+    kept = values > SMALLEST * values[-1]
+    return (wide.T @ (vectors[:, kept] / np.sqrt(values[kept]))).astype(rows.dtype)
 
 
 def _summary(vectors: Tensor) -> Tensor:

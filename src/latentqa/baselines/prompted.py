@@ -19,7 +19,7 @@ from latentqa.models import active_adapter, context_length, describe
 from latentqa.models.head import logits, token_logprobs
 
 TOKENS_PER_PASS = 6144  # of the keys and values of all rows; 140 MB in the builtin model
-ROWS_OF_GENERATION = 16
+ROWS_OF_GENERATION = 32
 MEMORY = 200_000  # scores of unpatched prompts that are kept
 
 
@@ -70,6 +70,7 @@ class Prompted:
         self.answers: DecoderPrompt = decoder_prompt(target.tokenizer)
         self._adapter = adapter or target.adapter
         self._memory: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+        self._said: dict[tuple[tuple[int, ...], int], Said] = {}
 
     def answer(self, text: str) -> tuple[int, ...]:
         """Token ids of an answer, end of turn included."""
@@ -93,11 +94,22 @@ class Prompted:
         Returns:
             For each prompt (log-probability, support) of each answer, in nats a token.
         """
-        own = self.logprobs(prompts, answers, site)
+        if any(prompt.vectors is not None for prompt in prompts):
+            own = self.logprobs(prompts, answers, site)
+        else:
+            own = self._remembered(prompts, answers)
         expected = self._remembered(priors, answers)
         return [
             [(value, value - prior) for value, prior in zip(values, others, strict=True)]
             for values, others in zip(own, expected, strict=True)
+        ]
+
+    def gains(self, said: Sequence[Said], priors: Sequence[Prompt]) -> list[float]:
+        """Support of generated answers: what they were generated with, minus the same on the prior prompt."""
+        expected = self._remembered(priors, [[one.token_ids] for one in said])
+        return [
+            sum(one.logprobs) / max(1, len(one.logprobs)) - prior
+            for one, [prior] in zip(said, expected, strict=True)
         ]
 
     @torch.no_grad()
@@ -126,7 +138,21 @@ class Prompted:
     def generate(
         self, prompts: Sequence[Prompt], max_new_tokens: int, site: WriteSite | None = None
     ) -> list[Said]:
-        """Greedy answers."""
+        """Greedy answers; a prompt in which nothing is written is answered once."""
+        if len(self._said) > MEMORY:
+            self._said.clear()
+        bare = {prompt.token_ids: prompt for prompt in prompts if prompt.vectors is None}
+        fresh = [prompt for key, prompt in bare.items() if (key, max_new_tokens) not in self._said]
+        for prompt, one in zip(fresh, self._generate(fresh, max_new_tokens, None), strict=True):
+            self._said[prompt.token_ids, max_new_tokens] = one
+        written = [prompt for prompt in prompts if prompt.vectors is not None]
+        patched = iter(self._generate(written, max_new_tokens, site))
+        return [
+            self._said[prompt.token_ids, max_new_tokens] if prompt.vectors is None else next(patched)
+            for prompt in prompts
+        ]
+
+    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int, site: WriteSite | None) -> list[Said]:
         said: list[Said | None] = [None] * len(prompts)
         order = sorted(range(len(prompts)), key=lambda number: len(prompts[number].token_ids))
         with active_adapter(self.target.model, self._adapter):

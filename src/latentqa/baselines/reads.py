@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -41,6 +42,10 @@ class Reads:
         layers: layers that are read together with those asked for, so that a dialog passes through the
             target once for all readers.
 
+    Attributes:
+        target: the model that is read.
+        layers: as given.
+
     Example:
         >>> from latentqa.decoder import Target
         >>> from latentqa.models import load_model, tiny_model, tiny_tokenizer
@@ -52,7 +57,7 @@ class Reads:
 
     def __init__(self, target: Target, layers: Sequence[int] = ()) -> None:
         self.target = target
-        self._together = tuple(layers)
+        self.layers = tuple(layers)
         self._kept: OrderedDict[Key, Activation] = OrderedDict()
         self._bytes = 0
         self._readings: dict[Key, Reading] = {}
@@ -84,7 +89,7 @@ class Reads:
         read: dict[Key, Activation] = {}
         if missing:
             # What is read already is read again with the rest: kept activations hold all layers asked for.
-            asked = {*wanted, *self._together}
+            asked = {*wanted, *self.layers}
             asked.update(*(self._kept[key].layers for key in missing if key in self._kept))
             readings = [self.reading(query) for query in missing.values()]
             read = dict(zip(missing, self.target.read_many(readings, sorted(asked)), strict=True))
@@ -129,6 +134,47 @@ def select(activation: Activation, layers: Sequence[int]) -> Activation:
         model_id=activation.model_id,
         model_hash=activation.model_hash,
     )
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a decoder is given where it is asked at one layer of the target.
+
+    Attributes:
+        layers: that are read of each token, one for each vector that the decoder takes.
+        taken: the decoder's own read layers, in whose places they are put.
+    """
+
+    layers: tuple[int, ...]
+    taken: tuple[int, ...]
+
+    def of(self, whole: Activation) -> Activation:
+        """The vectors of these layers, of an activation that holds them, under the decoder's own layers."""
+        rows = [whole.layers.index(layer) for layer in self.layers]
+        return replace(whole, vectors=whole.vectors[torch.tensor(rows)], layers=self.taken)
+
+
+def move(read_layers: Sequence[int], layer: int, *, sampled: bool = False) -> Moved:
+    """What "read layer k" means for a decoder.
+
+    Its highest read layer is put at k, and the others keep their distance below it, down to layer 0; so at
+    its own highest layer a decoder reads what it always does. One that takes any one of a set reads k under
+    its own number, or under the middle one's where k is not in the set.
+
+    Args:
+        read_layers: that the decoder was trained on, ascending.
+        layer: k, not negative.
+        sampled: whether it takes any one of them.
+
+    Example:
+        >>> move((9, 15), 12).layers, move((9, 15), 4).layers, move((9, 15), 12).taken
+        ((6, 12), (0, 4), (9, 15))
+    """
+    if sampled:
+        own = layer if layer in read_layers else read_layers[len(read_layers) // 2]
+        return Moved((layer,), (own,))
+    highest = max(read_layers)
+    return Moved(tuple(max(0, layer - (highest - own)) for own in read_layers), tuple(read_layers))
 
 
 def _key(query: Query) -> Key:

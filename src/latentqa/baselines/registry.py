@@ -33,6 +33,9 @@ class ReaderContext:
         layers: read layers that baselines choose from; None is six depths of the target.
         finetune_examples: examples that `text-finetuned` is trained on; the builtin decoder saw 6,000.
         folder: where `text-finetuned` keeps its adapter, to be used again by the same run; None keeps none.
+        moved: further layers that readers will be put to (`at_layer`): read in the same target pass.
+        signals: free answers of the decoder carry support and percentile, which costs about as much as
+            generating them.
     """
 
     target: Target
@@ -45,14 +48,21 @@ class ReaderContext:
     layers: tuple[int, ...] | None = None
     finetune_examples: int = 6000
     folder: str | os.PathLike[str] | None = None
+    moved: tuple[int, ...] = ()
+    signals: bool = True
 
     @cached_property
     def reads(self) -> Reads:
         """Activations of the target, kept for all readers of this context."""
-        from latentqa.baselines.reads import Reads, grid
+        from latentqa.baselines.reads import Reads, grid, move
 
-        own = () if self.decoder is None else self.decoder.read_layers
-        return Reads(self.target, (*grid(self.target, self.layers), *own))
+        own: set[int] = set()
+        if self.decoder is not None:
+            card = self.decoder.card
+            own.update(self.decoder.read_layers)
+            for layer in self.moved:
+                own.update(move(card.read_layers, layer, sampled=card.sampled_layer).layers)
+        return Reads(self.target, sorted({*grid(self.target, self.layers), *self.moved, *own}))
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,10 @@ class ReaderSpec:
         needs_decoder: whether it cannot be made without a decoder.
         needs_fit: whether it must be fitted on a training split.
         answers_free: whether `ask` gives free answers.
+        repeatable: whether what it says depends on the models, its choices and what is read alone: not on
+            the seed or on what it was fitted on.
+        layered: whether it can be put to another layer.
+        classifies: whether it names labels that it was fitted on, and nothing else.
     """
 
     name: str
@@ -76,6 +90,9 @@ class ReaderSpec:
     needs_decoder: bool = False
     needs_fit: bool = False
     answers_free: bool = True
+    repeatable: bool = True
+    layered: bool = False
+    classifies: bool = False
 
 
 _ON_REFERENCE = {
@@ -94,6 +111,7 @@ READERS: dict[str, ReaderSpec] = {
             needs="a decoder trained for the target",
             cannot="say how sure it is without its card's calibration",
             needs_decoder=True,
+            layered=True,
         ),
         ReaderSpec("no-activation", **_ON_REFERENCE),
         ReaderSpec("mean-activation", **_ON_REFERENCE),
@@ -110,24 +128,28 @@ READERS: dict[str, ReaderSpec] = {
             needs="training pairs, and about as long as training a decoder",
             cannot="use anything that the model computed and the text does not say",
             needs_fit=True,
+            repeatable=False,
         ),
         ReaderSpec(
             name="patchscopes",
             source="Patchscopes (Ghandeharioun et al. 2024)",
             needs="the target alone, and validation items for its search",
             cannot="use more than one vector of the span; it is not trained for any question",
+            layered=True,
         ),
         ReaderSpec(
             name="selfie",
             source="SelfIE (Chen, Vondrick and Mao 2024)",
             needs="the target alone, and validation items for its search",
             cannot="do more than the model does untrained when it meets a deep layer's states in its prompt",
+            layered=True,
         ),
         ReaderSpec(
             name="logit-lens",
             source="the logit lens (nostalgebraist 2020), with the target's final norm",
             needs="the target alone, and validation items for its search",
             cannot="take the question into account, or say anything but single tokens",
+            layered=True,
         ),
         ReaderSpec(
             name="linear-probe",
@@ -135,6 +157,9 @@ READERS: dict[str, ReaderSpec] = {
             needs="a training split with at least two items of a class, and scikit-learn",
             cannot="name a label that it was not fitted on, or answer a question that it was not fitted on",
             needs_fit=True,
+            repeatable=False,
+            layered=True,
+            classifies=True,
         ),
         ReaderSpec(
             name="retrieval-probe",
@@ -142,6 +167,7 @@ READERS: dict[str, ReaderSpec] = {
             needs="a training split of dialogs with their answers",
             cannot="take the question into account, or write an answer that it was not given",
             needs_fit=True,
+            repeatable=False,
         ),
     )
 }

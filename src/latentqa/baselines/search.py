@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from latentqa.baselines.fit import Validation
 from latentqa.types import Query, Score
@@ -57,6 +58,12 @@ class Searched(ABC):
     def choose(self, validation: Validation) -> None:
         """Choose the settings on the validation items."""
         self._found = search(self._axes, lambda settings: self._judge(settings, validation), self._budget)
+
+    def _with(self, **settings: Any) -> Self:
+        """The same reader, some of its settings replaced."""
+        other = copy.copy(self)
+        other._found = Found({**self._found.settings, **settings}, None, self._found.tried)
+        return other
 
     def _judge(self, settings: Settings, validation: Validation) -> float:
         return reciprocal_rank(lambda queries, texts: self._score(queries, texts, settings), validation)

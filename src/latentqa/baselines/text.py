@@ -68,6 +68,7 @@ class TextGiven(Searched):
         self._prompted = Prompted(context.target)
         self._tokenizer = context.target.tokenizer
         self._answer_tokens = context.answer_tokens
+        self._signals = context.signals
         axes = {"prompt": tuple(range(len(TEMPLATES))), "system": SYSTEMS, "prior": PRIORS}
         super().__init__(axes, context.budget)
 
@@ -76,10 +77,10 @@ class TextGiven(Searched):
         check_queries(self.name, queries)
         prompts, priors = self._prompts(queries, self._found.settings)
         said = self._prompted.generate(prompts, self._answer_tokens)
-        fits = self._prompted.supports(prompts, priors, [[one.token_ids] for one in said])
+        supports = self._prompted.gains(said, priors) if self._signals else [None] * len(said)
         return [
-            plain_answer(self.name, query, one.text, logprobs=one.logprobs, support=fit[0][1])
-            for query, one, fit in zip(queries, said, fits, strict=True)
+            plain_answer(self.name, query, one.text, logprobs=one.logprobs, support=support)
+            for query, one, support in zip(queries, said, supports, strict=True)
         ]
 
     def score(self, queries: Sequence[Query], candidates: Sequence[Sequence[str]], /) -> list[list[Score]]:

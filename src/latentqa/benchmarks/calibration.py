@@ -12,11 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
-from latentqa.benchmarks.embedding import load_embedding
+from latentqa.benchmarks.embedding import described, load_embedding
 from latentqa.benchmarks.experiment import (
     Experiment,
     ExperimentSettings,
@@ -33,6 +34,9 @@ from latentqa.data import Example, as_turns, data_file, is_held_out, load_publis
 from latentqa.data.schema import ExampleKind
 from latentqa.errors import DataError
 from latentqa.types import Query
+
+if TYPE_CHECKING:
+    from latentqa.decoder import Decoder
 
 KINDS: tuple[ExampleKind, ...] = ("system", "stimulus", "stimulus_completion", "control")
 SMALLEST_FIT = 20
@@ -63,15 +67,21 @@ class CalibrationSettings(ExperimentSettings):
 
     Attributes:
         distractors: wrong answers per item, of the same group.
+        fit: items of held-out training labels that the predictors are fitted on, drawn evenly over the
+            groups; 0 is all.
         held_out: share of the training labels that the decoder was not trained on.
         train_seed: seed of the training that held them out.
         free: ask for free answers too.
+        specificity: test items whose free answer is compared with twenty other dialogs, to see whether it is
+            generic, drawn evenly over the groups; 0 is none. Each costs about as much as five answers.
     """
 
     distractors: int = Field(9, ge=1)
+    fit: int = Field(600, ge=0)
     held_out: float = Field(0.1, gt=0, le=1)
     train_seed: int = 0
     free: bool = True
+    specificity: int = Field(200, ge=0)
 
 
 def calibration(root: Path, settings: CalibrationSettings, tools: Tools) -> Experiment:
@@ -102,9 +112,10 @@ def calibration(root: Path, settings: CalibrationSettings, tools: Tools) -> Expe
     answers = list(dict.fromkeys(pair.answer for example in test for pair in example.qa))
     name = tools.embed_name if tools.embed is not None else load_embedding(answers).name
     tested = draw(confidence_items(test, "test", settings.distractors, tools.seed), tools.limit, tools.seed)
-    fitted = draw(
-        confidence_items(held_out, "fit", settings.distractors, tools.seed), tools.limit, tools.seed
-    )
+    most = min((count for count in (settings.fit, tools.limit) if count), default=None)
+    fitted = draw(confidence_items(held_out, "fit", settings.distractors, tools.seed), most, tools.seed)
+    special = {item.id for item in draw(tested, settings.specificity, tools.seed)} if settings.free else set()
+    tested = [_with_specificity(item) if item.id in special else item for item in tested]
     return Experiment(
         name="calibration",
         doc="Does the reader know when it is right? Signals alone, and calibrated on held-out labels.",
@@ -116,8 +127,11 @@ def calibration(root: Path, settings: CalibrationSettings, tools: Tools) -> Expe
         notes=(
             f"Predictors are fitted on {len(fitted)} items of held-out training labels and measured on "
             f"{len(tested)} items; intervals are drawn by label.",
-            f"Free answers are right by the embedding {name}.",
+            f"Free answers are right by the embedding {described(name)}.",
+            f"Whether a free answer is generic was asked of {len(special)} drawn items.",
         ),
+        batch=32,
+        signals=True,
     )
 
 
@@ -154,6 +168,22 @@ def _metrics() -> tuple[Metric, ...]:
             Metric(f"{what} AUROC, {signal}", f"AUROC of {signal} alone.", signal, "auroc", truth, tested)
             for signal in predictor.signals
         ]
+    found += [
+        Metric(
+            "generic answers",
+            "Free answers that most of twenty other dialogs fit at least as well as their own.",
+            "generic",
+            where=tested,
+            better="low",
+        ),
+        Metric(
+            "specificity",
+            "Share of twenty other dialogs that a free answer fits less well.",
+            "specificity",
+            where=tested,
+            test="none",
+        ),
+    ]
     return tuple(found)
 
 
@@ -224,6 +254,38 @@ def confidence_items(examples: Sequence[Example], split: str, distractors: int, 
                 )
             )
     return items
+
+
+def lend_others(decoder: Decoder, items: Sequence[Item]) -> bool:
+    """Give a decoder that keeps no other dialogs some of held-out labels, to compare specificity with.
+
+    Args:
+        decoder: its references are replaced where they hold none.
+        items: of the experiment; those of the split `fit` are lent.
+
+    Returns:
+        Whether it was needed.
+    """
+    from latentqa.benchmarks.confidence import N_OTHERS
+    from latentqa.decoder.references import some_vectors
+
+    if decoder.references.others:
+        return False
+    held_out = {item.unit: item.query for item in items if item.flags.get("split") == "fit"}
+    queries = [query for query in held_out.values() if query.span == decoder.card.span]
+    queries = random.Random("others").sample(queries, min(N_OTHERS, len(queries)))
+    if not queries:
+        raise DataError(
+            f"Decoder {decoder.name} keeps no other dialogs, and no held-out label is read at its span "
+            f"{decoder.card.span}: specificity has nothing to compare with. Write specificity=0."
+        )
+    others = some_vectors([activation for activation, _ in decoder.pairs(queries)], N_OTHERS)
+    decoder.references = replace(decoder.references, others={decoder.card.span: others})
+    return True
+
+
+def _with_specificity(item: Item) -> Item:
+    return replace(item, meta={**item.meta, "specificity": True})
 
 
 def _pools(examples: Sequence[Example]) -> dict[tuple[str, int], list[str]]:

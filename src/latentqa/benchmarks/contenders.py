@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -33,6 +34,16 @@ class Spec(Protocol):
     @property
     def answers_free(self) -> bool:
         """Whether it gives free answers."""
+        ...
+
+    @property
+    def classifies(self) -> bool:
+        """Whether it names labels that it was fitted on, and nothing else."""
+        ...
+
+    @property
+    def layered(self) -> bool:
+        """Whether it can be put to another layer."""
         ...
 
 
@@ -78,18 +89,27 @@ def line_up(
         names: of readers; each must be in `specs`.
         specs: what is known of each reader.
         make: builds one.
-        seed: of the draw of validation items.
+        seed: of the draw of validation items. The same for all draws of an experiment lets readers make the
+            same choices in them, and so say the same of the same.
     """
     contenders: list[Contender] = []
     refused: dict[str, str] = {}
     for name in dict.fromkeys(names):
         spec = specs[name]
         problem = cannot_fit(experiment) if spec.needs_fit else None
+        if problem is None and spec.classifies:
+            problem = cannot_classify(experiment)
         if problem is not None:
             refused[name] = problem
             continue
         contenders.append(
-            Contender(name, _maker(experiment, name, spec, make, seed), spec.answers_free, shares=True)
+            Contender(
+                name,
+                _maker(experiment, name, spec, make, seed),
+                spec.answers_free,
+                layered=spec.layered,
+                shares=True,
+            )
         )
     if any("fold" in item.meta for item in experiment.fit) and contenders and experiment.asks:
         contenders.append(
@@ -115,6 +135,34 @@ def cannot_fit(experiment: Experiment) -> str | None:
             if len(labels) < 2:
                 asked = f" of {question!r}" if question else ""
                 return f"The training split of {experiment.name}{asked} has a single class, {labels.pop()!r}"
+    return None
+
+
+def cannot_classify(experiment: Experiment) -> str | None:
+    """Why a probe that names labels cannot take part; None if it can.
+
+    It needs two training items of some label of each question, and test items of labels that it was fitted
+    on.
+    """
+    nameable = False
+    for fold in folds_of(experiment) or (None,):
+        by_question: dict[str, Counter[str]] = {}
+        for item in fit_split(experiment, fold):
+            label = str(item.meta.get("label", item.gold))
+            by_question.setdefault(item.question, Counter())[label] += 1
+        for question, labels in by_question.items():
+            if max(labels.values()) < 2:
+                return (
+                    f"Each of the {len(labels)} labels of {question!r} in the training split of "
+                    f"{experiment.name} has one item, and a probe that names labels needs two of one"
+                )
+        nameable = nameable or any(
+            str(item.meta.get("label", item.gold)) in by_question.get(item.question, ())
+            for item in experiment.items
+            if fold is None or item.meta["fold"] == fold
+        )
+    if not nameable:
+        return f"No test item of {experiment.name} has a label of its training split"
     return None
 
 

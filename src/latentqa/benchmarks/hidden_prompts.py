@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from latentqa.benchmarks.embedding import load_embedding
+from latentqa.benchmarks.embedding import described, load_embedding
 from latentqa.benchmarks.experiment import (
     JUDGED,
     Embed,
@@ -88,7 +88,7 @@ def hidden_prompts(root: Path, settings: HiddenPromptSettings, tools: Tools) -> 
         sets = {"easy": easy, "hard": hard[example.group][example.label]}
         items += _items(example, sets, settings, None if copies is None else example.label in copies)
     fit, missing = fit_items(root, settings.fit, settings.span)
-    notes = [f"Hard distractors and free answers by the embedding {embed_name}."]
+    notes = [f"Hard distractors and free answers by the embedding {described(embed_name)}."]
     if missing:
         notes.append(missing)
     return Experiment(
@@ -102,6 +102,7 @@ def hidden_prompts(root: Path, settings: HiddenPromptSettings, tools: Tools) -> 
         asks=settings.free,
         files=file_hashes([folder / f"{name}.json" for name in (*settings.kinds, "qa")], root),
         notes=tuple(notes),
+        batch=32,
     )
 
 

@@ -35,6 +35,7 @@ class Judge:
     Args:
         ask: puts a prompt to the judging model.
         replay: JSONL file of earlier verdicts; None keeps none.
+        prompt: that is put to the model, with `{question}`, `{gold}` and `{answer}`.
         tries: how often one answer is put.
         sleep: waits some seconds; for tests.
     """
@@ -44,10 +45,12 @@ class Judge:
         ask: Ask,
         replay: Path | None = None,
         *,
+        prompt: str = PROMPT,
         tries: int = TRIES,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._ask = ask
+        self._prompt = prompt
         self._replay = replay
         self._tries = tries
         self._sleep = sleep
@@ -55,7 +58,7 @@ class Judge:
 
     def __call__(self, question: str, gold: str, answer: str) -> bool | None:
         """True for the same in substance, False for another, None for unjudged."""
-        prompt = PROMPT.format(question=question, gold=gold, answer=answer)
+        prompt = self._prompt.format(question=question, gold=gold, answer=answer)
         key = hashlib.sha256(prompt.encode()).hexdigest()
         if key not in self._known:
             verdict = self._judge(prompt)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentqa.benchmarks.experiment import ExperimentSettings
+from latentqa.benchmarks.layers import foreign_note
 from latentqa.benchmarks.runner import FORMAT, HEADER_FILE
 from latentqa.benchmarks.statistics import bootstrap_mean
 from latentqa.errors import ConfigError, DataError
@@ -56,6 +57,7 @@ class LayerMap:
         layers: the `L` read layers.
         trained_layers: layers that the decoder was trained to read.
         support: `[L][T]`, in nats a token.
+        sampled: whether the decoder takes any one of `trained_layers`.
     """
 
     reader: str
@@ -66,24 +68,13 @@ class LayerMap:
     layers: tuple[int, ...]
     trained_layers: tuple[int, ...]
     support: tuple[tuple[float, ...], ...]
+    sampled: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the map does not show by itself."""
-        foreign = [layer for layer in self.layers if layer not in self.trained_layers]
-        found = ["Each state is read alone: one token at one layer."]
-        if len(self.trained_layers) > 1:
-            found.append(
-                f"The decoder takes layers {list(self.trained_layers)} together; here each of them is "
-                "given the "
-                "same state."
-            )
-        if foreign:
-            found.append(
-                f"The decoder was trained on layers {list(self.trained_layers)}; at the others "
-                f"({len(foreign)} of {len(self.layers)}) it reads states of a kind that it never saw."
-            )
-        return tuple(found)
+        read = "Each token is read alone, at one layer after the other."
+        return read, foreign_note(self.trained_layers, self.layers, sampled=self.sampled)
 
     def to_json(self) -> dict[str, Any]:
         """All of it, with the notes."""
@@ -106,9 +97,8 @@ def layer_map(
 ) -> LayerMap:
     """Ask a reader about every single state of a span.
 
-    One target pass reads all layers. A state is put where the decoder expects the layers it was trained on;
-    one that takes several at once gets the same state for each, one that takes any of a set gets those
-    layers under their own numbers.
+    One target pass reads all layers. A decoder that takes several layers at once reads "layer k" as
+    `baselines.reads.move` says: the highest of them is put at k, the others as far below it as they were.
 
     Args:
         reader: its `score` takes queries that hold an activation.
@@ -125,16 +115,17 @@ def layer_map(
     """
     if not layers or not trained_layers:
         raise ConfigError("A layer map needs at least one layer, and the layers that the decoder takes.")
-    whole = capture(dialog, span, layers)
-    n_layers, n_tokens = whole.vectors.shape[:2]
-    places = [(row, column) for row in range(n_layers) for column in range(n_tokens)]
-    values = [[0.0] * n_tokens for _ in range(n_layers)]
+    from latentqa.baselines.reads import move
+
+    moves = [move(trained_layers, layer, sampled=sampled) for layer in layers]
+    whole = capture(dialog, span, sorted({layer for one in moves for layer in one.layers}))
+    at = [one.of(whole) for one in moves]
+    n_tokens = whole.vectors.shape[1]
+    places = [(row, column) for row in range(len(at)) for column in range(n_tokens)]
+    values = [[0.0] * n_tokens for _ in at]
     for first in range(0, len(places), STATES_PER_BATCH):
         batch = places[first : first + STATES_PER_BATCH]
-        queries = [
-            Query(dialog, span, question, _one_state(whole, row, column, trained_layers, sampled))
-            for row, column in batch
-        ]
+        queries = [Query(dialog, span, question, _one_token(at[row], column)) for row, column in batch]
         scored = reader.score(queries, [(answer,)] * len(batch))
         for (row, column), scores in zip(batch, scored, strict=True):
             values[row][column] = float(scores[0].support)
@@ -146,9 +137,10 @@ def layer_map(
         answer=answer,
         tokens=tuple(decode(token_id) for token_id in whole.token_ids),
         positions=whole.positions,
-        layers=tuple(whole.layers),
+        layers=tuple(layers),
         trained_layers=tuple(trained_layers),
         support=tuple(tuple(row) for row in values),
+        sampled=sampled,
     )
 
 
@@ -227,21 +219,12 @@ def map_dialog(settings: LayerMapSettings) -> Dialog:
         ) from error
 
 
-def _one_state(
-    whole: Activation, row: int, column: int, trained_layers: Sequence[int], sampled: bool
-) -> Activation:
-    layer = whole.layers[row]
-    if sampled:
-        taken = (layer,) if layer in trained_layers else (trained_layers[len(trained_layers) // 2],)
-    else:
-        taken = tuple(trained_layers)
-    vector = whole.vectors[row : row + 1, column : column + 1]
+def _one_token(activation: Activation, column: int) -> Activation:
     return replace(
-        whole,
-        vectors=vector.expand(len(taken), 1, vector.shape[-1]),
-        token_ids=(whole.token_ids[column],),
-        positions=(whole.positions[column],),
-        layers=taken,
+        activation,
+        vectors=activation.vectors[:, column : column + 1],
+        token_ids=(activation.token_ids[column],),
+        positions=(activation.positions[column],),
     )
 
 

@@ -56,6 +56,33 @@ def bars_png(summary: Summary, metric: Metric, groups: Sequence[str], readers: S
     return _png(figure)
 
 
+def layers_png(summary: Summary, metrics: Sequence[Metric], readers: Sequence[str]) -> bytes:
+    """A figure's mean over the groups against the read layer, a line a reader with its interval shaded."""
+    figure, axes = _figure(6.4, 3.2)
+    scale = 100.0 if metrics[0].share else 1.0
+    for number, reader in enumerate(readers):
+        found = [(metric.layer, summary.figure(reader, MEAN, metric.name)) for metric in metrics]
+        points = [(layer, one) for layer, one in found if one is not None]
+        if not points:
+            continue
+        colour = COLOURS[number % len(COLOURS)]
+        x = [layer for layer, _ in points]
+        axes.plot(x, [scale * one.mean for _, one in points], "o-", color=colour, markersize=3, label=reader)
+        axes.fill_between(
+            x,
+            [scale * one.low for _, one in points],
+            [scale * one.high for _, one in points],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+    name = metrics[0].name.partition(",")[0]
+    axes.set(xlabel="read layer", ylabel=f"{name}{' (%)' if metrics[0].share else ''}")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return _png(figure)
+
+
 def published_png(summary: Summary, metric: Metric, published: Published) -> bytes:
     """Our readers and the paper's of the same names on the mean, the paper's hatched: another model's."""
     readers = [reader for reader in published.rows if summary.figure(reader, MEAN, metric.name)]

@@ -15,12 +15,15 @@ class Published:
         groups: of the columns.
         rows: reader → per cent in each group.
         figures: name the groups as figures of our own, which then stand beside them; they have no mean.
+        comparable: our figure that is made as theirs are; the first of the run stands in where it is not
+            there, and the report says so.
     """
 
     source: str
     groups: tuple[str, ...]
     rows: Mapping[str, tuple[float, ...]]
     figures: bool = False
+    comparable: str = ""
 
     @property
     def means(self) -> dict[str, float]:
@@ -45,6 +48,7 @@ PUBLISHED: dict[str, Published] = {
             "patchscopes": (24.3, 36.2, 51.0, 28.9, 28.0, 24.6),
             "lit": (86.9, 68.9, 65.2, 90.4, 71.5, 39.2),
         },
+        comparable="substring, first half",
     ),
     "debias": Published(
         source="Pan et al. 2024 (LatentQA), Llama-3-8B-Instruct on CrowS-Pairs; contrast is their RepE, "

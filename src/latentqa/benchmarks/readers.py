@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from latentqa.baselines.fit import Layered
 from latentqa.benchmarks.experiment import Experiment, Item
 from latentqa.errors import ConfigError
 from latentqa.reader import Reader
@@ -56,6 +58,21 @@ class FoldedReader:
             scores.update(zip(numbers, found, strict=True))
         return [scores[number] for number in range(len(queries))]
 
+    def at_layer(self, layer: int) -> FoldedReader:
+        """The readers of all folds at another layer.
+
+        Raises:
+            ConfigError: readers that have no layer.
+        """
+        other = copy.copy(self)
+        other._readers = {fold: _moved(reader, layer) for fold, reader in self._readers.items()}
+        return other
+
+    @property
+    def remembered(self) -> int:
+        """Answers and scores that were taken from earlier runs."""
+        return sum(getattr(reader, "remembered", 0) for reader in self._readers.values())
+
     def _by_fold(self, queries: Sequence[Query]) -> dict[int, list[int]]:
         folds: dict[int, list[int]] = {}
         for number, query in enumerate(queries):
@@ -67,6 +84,12 @@ class FoldedReader:
                 )
             folds.setdefault(self._fold[key], []).append(number)
         return folds
+
+
+def _moved(reader: Reader, layer: int) -> Reader:
+    if not isinstance(reader, Layered):
+        raise ConfigError(f"Reader {reader.name} reads no single layer, so it cannot be put to another.")
+    return reader.at_layer(layer)
 
 
 class MajorityReader:

@@ -42,6 +42,9 @@ class Entry:
         build: makes the items; only for kinds `items` and `steering`.
         readers: that take part unless others are named; empty is all but `text-finetuned`, or all methods.
         free: whether free answers are asked for by default.
+        draft: items that `latentqa bench all` draws, so that the whole report is there within the hour on a
+            small machine; 0 leaves the experiment out of it.
+        draft_settings: `key=value` that it then takes.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Entry:
     build: Callable[[Path, Any, Any], Experiment | SteeringExperiment] | None = None
     readers: tuple[str, ...] = ()
     free: bool = True
+    draft: int = 0
+    draft_settings: tuple[str, ...] = ()
 
 
 EXPERIMENTS: dict[str, Entry] = {
@@ -63,6 +68,7 @@ EXPERIMENTS: dict[str, Entry] = {
             RelationSettings,
             needs=("relations",),
             build=relations,
+            draft=500,
         ),
         Entry(
             "hidden-prompts",
@@ -70,6 +76,8 @@ EXPERIMENTS: dict[str, Entry] = {
             HiddenPromptSettings,
             needs=("latentqa/eval",),
             build=hidden_prompts,
+            draft=80,
+            draft_settings=("fit=1000",),
         ),
         Entry(
             "yes-no",
@@ -78,6 +86,8 @@ EXPERIMENTS: dict[str, Entry] = {
             needs=("classification",),
             build=yes_no,
             free=False,
+            draft=400,
+            draft_settings=("fit=2000",),
         ),
         Entry(
             "content",
@@ -85,6 +95,7 @@ EXPERIMENTS: dict[str, Entry] = {
             ContentSettings,
             needs=("latentqa/eval",),
             build=content,
+            draft=50,
         ),
         Entry(
             "layer-map",
@@ -93,6 +104,7 @@ EXPERIMENTS: dict[str, Entry] = {
             kind="map",
             readers=("lit",),
             free=False,
+            draft=1,
         ),
         Entry(
             "scaling",
@@ -119,6 +131,8 @@ EXPERIMENTS: dict[str, Entry] = {
             needs=("latentqa/eval", "latentqa/train"),
             build=calibration,
             readers=("lit",),
+            draft=150,
+            draft_settings=("specificity=60",),
         ),
         Entry(
             "debias",

@@ -11,8 +11,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,9 +28,10 @@ from latentqa.benchmarks.experiment import (
     nearest_name,
     with_flags,
 )
+from latentqa.benchmarks.layers import foreign_note
 from latentqa.benchmarks.scorers import contains
 from latentqa.data import data_file
-from latentqa.errors import DataError
+from latentqa.errors import ConfigError, DataError
 from latentqa.types import Message, Query
 
 FOLDER = "relations"
@@ -37,6 +39,7 @@ COLUMNS = ("subject", "object", "context", "query")
 KNOWN_TOKENS = 14
 """Greedy tokens in which a target that knows a fact must name the object."""
 ANSWER_TOKENS = 20
+BATCH = 32  # its answers are short, and many of a batch make full passes
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,16 @@ class RelationSettings(ExperimentSettings):
         folds: parts that the subjects are split into; a probe reads each part after being fitted on the
             others.
         contexts: sentences used of each subject; 0 is all of them.
+        layers: read layers at which readers that have one are asked too: `half`, the first half of the
+            target's, as the paper does, `all`, or their numbers. None asks them where they read best alone.
+        layer_items: rows that are asked at each of them, drawn evenly over the relations; 0 is all.
     """
 
     files: tuple[str, ...] = ("paper",)
     folds: int = Field(2, ge=2)
     contexts: int = Field(0, ge=0)
+    layers: Literal["half", "all"] | tuple[int, ...] = ()
+    layer_items: int = Field(150, ge=0)
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,9 @@ def relations(root: Path, settings: RelationSettings, tools: Tools) -> Experimen
 
     Raises:
         DataError: a file is missing, lacks a column, or has only one object.
+        ConfigError: read layers that the target does not have.
     """
+    layers = chosen_layers(settings.layers, tools.blocks)
     names = chosen_files(root, settings.files)
     filtered: Counter[str] = Counter()
     items: list[Item] = []
@@ -134,6 +144,10 @@ def relations(root: Path, settings: RelationSettings, tools: Tools) -> Experimen
             "Subjects that the target knows: "
             + ", ".join(f"{group} {known} of {n}" for group, (known, n) in counts.items())
         )
+    if layers:
+        asked = draw(items, settings.layer_items or None, tools.seed)
+        items = [*items, *at_layers(asked, layers, first_half(tools.blocks))]
+        notes += layer_notes(layers, len(asked), tools)
     paper = tuple(relation_of(name).name for name in names if name in PAPER)
     return Experiment(
         name="relations",
@@ -141,23 +155,57 @@ def relations(root: Path, settings: RelationSettings, tools: Tools) -> Experimen
         "relation's objects.",
         items=tuple(items),
         filtered=dict(filtered),
-        metrics=relation_metrics(known=tools.continue_text is not None),
+        metrics=relation_metrics(
+            known=tools.continue_text is not None, layers=layers, half=first_half(tools.blocks)
+        ),
         fit=fit,
         mean_groups=paper,
         answer_tokens=ANSWER_TOKENS,
         files=file_hashes([root / FOLDER / f"{name}.tsv" for name in names], root),
         notes=tuple(notes),
+        batch=BATCH,
     )
 
 
-def relation_metrics(*, known: bool) -> tuple[Metric, ...]:
-    """The figures of the experiment; those on known facts only where it was found out what is known."""
+def relation_metrics(
+    *, known: bool, layers: Sequence[int] = (), half: Sequence[int] = ()
+) -> tuple[Metric, ...]:
+    """The figures of the experiment.
+
+    Args:
+        known: whether it was found out what the target knows.
+        layers: read layers that are asked about one by one.
+        half: the first half of the target's: their mean is a figure if all of them are asked about.
+    """
+    plain = {"layer": None}
     every = (
-        Metric("substring", "The answer holds the object, whatever the case; all rows.", "substring"),
-        Metric("first", "The object that the answer names first is the right one; all rows.", "first"),
-        Metric("ranked", "The right object has the best support of the relation's objects.", "ranked"),
+        Metric(
+            "substring", "The answer holds the object, whatever the case; all rows.", "substring", where=plain
+        ),
+        Metric(
+            "first",
+            "The object that the answer names first is the right one; all rows.",
+            "first",
+            where=plain,
+        ),
+        Metric(
+            "ranked",
+            "The right object has the best support of the relation's objects.",
+            "ranked",
+            where=plain,
+        ),
     )
     found: list[Metric] = list(every)
+    if half and set(half) <= set(layers):
+        found += [
+            Metric(
+                f"{one.name}, first half",
+                f"{one.name}: mean over read layers {half[0]} to {half[-1]}, the first half of the target's.",
+                one.value,
+                where={"half": True},
+            )
+            for one in every
+        ]
     populations = [
         ("known", "rows that the target itself knows", {"known": True}),
         ("seen", "rows whose object some subject of the probes' training fold has", {"seen": True}),
@@ -166,9 +214,74 @@ def relation_metrics(*, known: bool) -> tuple[Metric, ...]:
     for name, what, where in populations:
         if name != "known" or known:
             found += [
-                Metric(f"{one.name}, {name}", f"{one.name}: {what}.", one.value, where=where) for one in every
+                Metric(f"{one.name}, {name}", f"{one.name}: {what}.", one.value, where={**plain, **where})
+                for one in every
             ]
+    found += [
+        Metric(
+            f"{one.name}, layer {layer}",
+            f"{one.name}: at read layer {layer}.",
+            one.value,
+            where={"layer": layer},
+            test="none",
+            layer=layer,
+        )
+        for one in (every[0], every[2])
+        for layer in layers
+    ]
     return tuple(found)
+
+
+def chosen_layers(wanted: Literal["half", "all"] | Sequence[int], blocks: int | None) -> tuple[int, ...]:
+    """Numbers of the read layers that the setting names, ascending.
+
+    Raises:
+        ConfigError: layers that the target does not have, or a target that nobody named.
+    """
+    if not wanted:
+        return ()
+    if blocks is None:
+        raise ConfigError(f"layers={wanted} needs a target whose blocks are known, and there is none.")
+    if isinstance(wanted, str):
+        return first_half(blocks) if wanted == "half" else tuple(range(blocks))
+    missing = [layer for layer in wanted if not -blocks <= layer < blocks]
+    if missing:
+        raise ConfigError(
+            f"Read layers {missing} were asked for, but the target has {blocks} blocks (0–{blocks - 1}). "
+            "Write layers=half, layers=all or some of these."
+        )
+    return tuple(sorted({layer % blocks for layer in wanted}))
+
+
+def first_half(blocks: int | None) -> tuple[int, ...]:
+    """The first half of a target's layers; of the 32 of the paper's model it took 15."""
+    return tuple(range((blocks or 0) // 2))
+
+
+def at_layers(items: Sequence[Item], layers: Sequence[int], half: Sequence[int]) -> list[Item]:
+    """The items once more for each layer, to be read there: layer by layer, so that batches are of one."""
+    return [
+        replace(
+            item,
+            id=f"{item.id}@layer{layer}",
+            meta={
+                **item.meta,
+                "layer": layer,
+                "flags": {**item.flags, "layer": layer, "half": layer in half},
+            },
+        )
+        for layer in layers
+        for item in items
+    ]
+
+
+def layer_notes(layers: Sequence[int], count: int, tools: Tools) -> list[str]:
+    """What a table by layer does not show by itself."""
+    found = [f"At each of the read layers {layers[0]} to {layers[-1]} {count} rows are asked about."]
+    if tools.read_layers:
+        found.append(foreign_note(tools.read_layers, layers, sampled=tools.sampled_layer))
+    found.append("A reader with settings of its own keeps them at every layer; probes are fitted again.")
+    return found
 
 
 def relation_items(

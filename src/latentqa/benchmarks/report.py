@@ -239,7 +239,7 @@ def _run_html(run: Run, summary: Summary) -> str:
         + (f"<br><code>{html.escape(header['command'])}</code>" if header.get("command") else "")
         + "</p>"
     ]
-    first, *rest = run.metrics
+    first, *rest = table.plain_metrics(run)
     steering = header.get("contender") == "method"
     groups = [] if steering else header["groups"]  # many groups of many methods make no picture
     parts.append(_image(plots.bars_png(summary, first, groups, run.readers), first.name))
@@ -255,7 +255,8 @@ def _run_html(run: Run, summary: Summary) -> str:
     others = "".join(_tests_table(summary, metric, header) for metric in rest)
     if others:
         parts.append(f"<details><summary>Paired tests of the further figures</summary>{others}</details>")
-    parts.append(_published_html(run, summary, first))
+    parts += [_layers_html(run, summary, name, metrics) for name, metrics in table.by_layer(run).items()]
+    parts.append(_published_html(run, summary))
     parts.append(_costs_html(summary))
     left_out = [f"{count} left out: {reason}" for reason, count in summary.filtered.items()]
     notes = "".join(f"<li>{html.escape(str(note))}" for note in [*left_out, *header["notes"]])
@@ -354,21 +355,54 @@ def _planned_tests(tests: Sequence[Test], metric: Metric) -> str:
     )
 
 
-def _published_html(run: Run, summary: Summary, metric: Metric) -> str:
+def _layers_html(run: Run, summary: Summary, name: str, metrics: Sequence[Metric]) -> str:
+    """One figure at every read layer that was asked about: a plot, and the numbers."""
+    head, *rows = table.layer_rows(run, summary, metrics)
+    if not rows:
+        return ""
+    title = f"{name} by read layer"
+    heads = "".join(f"<th>{html.escape(text)}" for text in head)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}" for text in row) for row in rows)
+    unit = " (%)" if metrics[0].share else ""
+    return (
+        f"<h3>{html.escape(title)}{unit}</h3><p class=dim>Mean of the groups; shaded: 95 %.</p>"
+        + _image(plots.layers_png(summary, metrics, run.readers), title)
+        + f"<div class=scroll><table><tr>{heads}{body}</table></div>"
+    )
+
+
+def _comparable(run: Run, published: Published) -> tuple[Metric, str]:
+    """Our figure that stands beside the paper's, and what to say of it."""
+    for metric in run.metrics:
+        if metric.name == published.comparable:
+            return metric, f"Beside them stands “{metric.name}” of this run, made in the same way."
+    said = f"Beside them stands “{run.metrics[0].name}” of this run."
+    if published.comparable:
+        said += (
+            " It is not made as theirs are: each reader reads where it reads best. "
+            f"“{published.comparable}”, which is, needs the setting layers=half."
+        )
+    return run.metrics[0], said
+
+
+def _published_html(run: Run, summary: Summary) -> str:
     published = PUBLISHED.get(run.header["experiment"])
     if published is None or not set(published.rows) & set(run.readers):
         return ""
     if published.figures:
         return _beside_html(run, summary, published)
+    metric, said = _comparable(run, published)
     heads = "".join(f"<th>{html.escape(group)}" for group in published.groups)
-    rows = "".join(
-        f"<tr class=foreign><td>{html.escape(reader)}<td>{published.means[reader]:.1f}"
-        + "".join(f"<td>{value:.1f}" for value in values)
-        for reader, values in published.rows.items()
-    )
+    rows = ""
+    for reader, values in published.rows.items():
+        if reader in run.readers:
+            cells = "".join(f"<td>{_cell(summary, reader, g, metric)}" for g in (MEAN, *published.groups))
+            rows += f"<tr><td>{html.escape(reader)}, this run{cells}"
+        rows += f"<tr class=foreign><td>{html.escape(reader)}, the paper's<td>{published.means[reader]:.1f}"
+        rows += "".join(f"<td>{value:.1f}" for value in values)
     return (
-        f"<h3>The paper's figures (%)</h3><p class=foreign>{html.escape(published.source)}.</p><div "
-        "class=scroll>"
+        f"<h3>Beside the paper's figures (%)</h3><p class=foreign>{html.escape(published.source)}.</p>"
+        f"<p class=dim>{html.escape(said)}</p><div class=scroll>"
         f"<table><tr><th>reader<th>mean{heads}{rows}</table></div>"
         + _image(plots.published_png(summary, metric, published), "this run beside the paper's figures")
     )
@@ -405,12 +439,14 @@ def _own(run: Run, summary: Summary, published: Published, reader: str) -> list[
 
 def _costs_html(summary: Summary) -> str:
     rows = "".join(
-        f"<tr><td>{html.escape(reader)}<td>{cost['seconds']:.0f}<td>{cost['fit_seconds']:.0f}<td>{cost['tokens']}"
+        f"<tr><td>{html.escape(reader)}<td>{cost['seconds']:.0f}<td>{cost['fit_seconds']:.0f}"
+        f"<td>{cost['tokens']}<td>{cost['remembered']}"
         f"<td style='text-align:left;white-space:normal'>{html.escape(_choices(cost['choices']))}"
         for reader, cost in summary.costs.items()
     )
     return (
         "<h3>What it cost</h3><div class=scroll><table><tr><th>reader<th>seconds<th>fitting, s<th>tokens"
+        "<th>of earlier runs"
         f"<th style='text-align:left'>chose{rows}</table></div>"
     )
 
@@ -472,7 +508,7 @@ def _draws(runs: Sequence[Loaded]) -> list[_Draw]:
     whole = [one for one in runs if one.run is not None and one.header["limit"] is None]
     chosen = whole if len({one.header["seed"] for one in whole}) > 1 else []
     found: list[_Draw] = []
-    for metric in chosen[0].run.metrics if chosen and chosen[0].run else ():
+    for metric in table.plain_metrics(chosen[0].run) if chosen and chosen[0].run else ():
         for reader in chosen[0].run.readers if chosen[0].run else ():
             for group in [MEAN, *chosen[0].header["groups"]]:
                 cells = [one.summary.figure(reader, group, metric.name) for one in chosen if one.summary]
@@ -537,14 +573,21 @@ def _markdown(one: Loaded) -> str:
         return text
     if published.figures:
         return text + _beside_markdown(one.run, one.summary, published)
-    rows = "\n".join(
-        f"| {reader} | {published.means[reader]:.1f} | {' | '.join(f'{value:.1f}' for value in values)} |"
-        for reader, values in published.rows.items()
-    )
+    metric, said = _comparable(one.run, published)
+    rows = []
+    for reader, values in published.rows.items():
+        if reader in one.run.readers:
+            cells = [
+                table.cell(one.summary.figure(reader, g, metric.name), metric)
+                for g in (MEAN, *published.groups)
+            ]
+            rows.append(f"| {reader}, this run | {' | '.join(cells)} |")
+        cells = [f"*{value:.1f}*" for value in (published.means[reader], *values)]
+        rows.append(f"| {reader}, the paper's | {' | '.join(cells)} |")
     heads = " | ".join(published.groups)
     return (
-        f"{text}\n*{published.source}* (%):\n\n| reader | mean | {heads} |\n"
-        f"|{' --- |' * (len(published.groups) + 2)}\n{rows}\n"
+        f"{text}\n*{published.source}* (%). {said}\n\n| reader | mean | {heads} |\n"
+        f"|{' --- |' * (len(published.groups) + 2)}\n" + "\n".join(rows) + "\n"
     )
 
 

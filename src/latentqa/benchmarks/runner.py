@@ -7,15 +7,20 @@ another model is refused.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
+from latentqa.baselines.fit import Layered, Specific
 from latentqa.benchmarks.experiment import Embed, Experiment, Item, Metric
 from latentqa.benchmarks.scorers import SCORERS, Values, answer_signals
 from latentqa.errors import ConfigError, DataError
@@ -69,6 +74,7 @@ class Contender:
         make: builds (and fits) the reader; not called if all of its rows are there already.
         answers_free: whether it can say more than it ranks. One that cannot gives its best-ranked candidate
             as its answer.
+        layered: whether it can be put to the layers of items that name one; others have no row of those.
         shares: whether it takes the activations that `Prepare` captures; others read the dialog themselves.
         tested: whether it takes part in the paired tests.
         against: contenders that it is tested against, where not every pair is a question that was asked: each
@@ -78,9 +84,14 @@ class Contender:
     name: str
     make: Callable[[], Reader | Responder]
     answers_free: bool = True
+    layered: bool = False
     shares: bool = False
     tested: bool = True
     against: tuple[str, ...] | None = None
+
+    def takes(self, item: Item) -> bool:
+        """Whether it has a row of an item."""
+        return item.layer is None or self.layered
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,8 @@ class Subject:
         decoder: name of the decoder; empty without one.
         decoder_hash: hash of its files.
         versions: package → version; `latentqa` among them.
+        adapter_hash: hash of the target's own adapters, where it is a finetune given as one; part of
+            `target_hash` too.
     """
 
     target: str
@@ -100,6 +113,7 @@ class Subject:
     decoder: str = ""
     decoder_hash: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    adapter_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,8 @@ class Run:
     @property
     def missing(self) -> int:
         """Rows that the run still lacks."""
-        return len(self.header["readers"]) * self.header["items"] - len(self.rows)
+        whole = self.header["items"]
+        return sum(one.get("items", whole) for one in self.header["readers"].values()) - len(self.rows)
 
 
 def run(
@@ -219,7 +234,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     _write_header(folder, header)
     _mend(folder / ROWS_FILE)
-    if any((item.id, one.name) not in done for item in experiment.items for one in contenders):
+    if any(_todo(experiment.items, one, done) for one in contenders):
         _ask_all(experiment, contenders, folder, header, done, prepare, (embed, judge), progress)
     return load_run(folder)
 
@@ -308,7 +323,7 @@ def _ask_all(
 ) -> None:
     readers: dict[str, Reader | Responder] = {}
     for contender in contenders:
-        if any((item.id, contender.name) not in done for item in experiment.items):
+        if _todo(experiment.items, contender, done):
             started = time.monotonic()
             made = readers[contender.name] = contender.make()
             seconds = getattr(made, "fit_seconds", time.monotonic() - started)
@@ -317,23 +332,69 @@ def _ask_all(
                 "fit_seconds": round(seconds, 2),
             }
     _write_header(folder, header)
-    total = len(experiment.items) * len(contenders)
-    finished = sum((item.id, contender.name) in done for item in experiment.items for contender in contenders)
-    with (folder / ROWS_FILE).open("a", encoding="utf-8") as file:
-        for batch in _batches(experiment.items, experiment.batch):
-            shared: dict[str, Query] = {}
-            for contender in contenders:
-                todo = [item for item in batch if (item.id, contender.name) not in done]
-                if not todo:
-                    continue
-                if contender.shares and prepare is not None and not shared:
-                    shared = dict(zip([item.id for item in batch], prepare(batch), strict=True))
-                rows = _ask(experiment, contender, readers[contender.name], todo, shared, grading)
-                file.writelines(json.dumps(_to_json(row), ensure_ascii=False) + "\n" for row in rows)
-                file.flush()
-                finished += len(rows)
-                if progress is not None:
-                    progress(finished, total)
+    total = sum(contender.takes(item) for contender in contenders for item in experiment.items)
+    finished = total - sum(len(_todo(experiment.items, contender, done)) for contender in contenders)
+    layers = _Layers(readers)
+    try:
+        with (folder / ROWS_FILE).open("a", encoding="utf-8") as file:
+            for batch in _batches(experiment.items, experiment.batch):
+                shared: dict[str, Query] = {}
+                for contender in contenders:
+                    todo = _todo(batch, contender, done)
+                    if not todo:
+                        continue
+                    if contender.shares and prepare is not None and not shared:
+                        shared = dict(zip([item.id for item in batch], prepare(batch), strict=True))
+                    reader = layers.reader(contender.name, batch[0].layer)
+                    rows = _ask(experiment, contender, reader, todo, shared, grading)
+                    file.writelines(json.dumps(_to_json(row), ensure_ascii=False) + "\n" for row in rows)
+                    file.flush()
+                    finished += len(rows)
+                    if progress is not None:
+                        progress(finished, total)
+    finally:
+        for name, count in layers.remembered().items():
+            header["readers"][name]["remembered"] = header["readers"][name].get("remembered", 0) + count
+        _write_header(folder, header)
+
+
+class _Layers:
+    """Readers where they are, and at the layer that is asked about now."""
+
+    def __init__(self, readers: Mapping[str, Reader | Responder]) -> None:
+        self._readers = readers
+        self._moved: dict[str, tuple[int, Reader]] = {}
+        self._let_go: Counter[str] = Counter()
+
+    def reader(self, name: str, layer: int | None) -> Reader | Responder:
+        """The reader of a name, put to a layer; the one at the layer before is let go."""
+        if layer is None:
+            return self._readers[name]
+        held = self._moved.get(name)
+        if held is None or held[0] != layer:
+            base = self._readers[name]
+            assert isinstance(base, Layered)
+            self._let_go[name] += 0 if held is None else _remembered(held[1])
+            held = self._moved[name] = layer, base.at_layer(layer)
+        return held[1]
+
+    def remembered(self) -> dict[str, int]:
+        """Reader → answers and scores that it took from earlier runs."""
+        return {
+            name: _remembered(reader)
+            + self._let_go[name]
+            + (_remembered(self._moved[name][1]) if name in self._moved else 0)
+            for name, reader in self._readers.items()
+        }
+
+
+def _remembered(reader: Reader | Responder) -> int:
+    return getattr(reader, "remembered", 0)
+
+
+def _todo(items: Sequence[Item], contender: Contender, done: set[tuple[str, str]]) -> list[Item]:
+    """Items of which a contender has no row yet and is to have one."""
+    return [item for item in items if contender.takes(item) and (item.id, contender.name) not in done]
 
 
 def _ask(
@@ -361,26 +422,60 @@ def _ask(
             scores[number] = group
     answers: list[Answer | None] = [None] * len(items)
     if experiment.asks and contender.answers_free:
-        answers = list(reader.ask(queries))
+        answers = _free(reader, items, queries)
     seconds = (time.monotonic() - started) / len(items)
+    said = [_said(experiment, answer, group) for answer, group in zip(answers, scores, strict=True)]
+    embed = _at_once(grading[0], items, said)
     return [
-        _row(experiment, contender, item, answer, group, seconds, grading)
-        for item, answer, group in zip(items, answers, scores, strict=True)
+        _row(contender, item, text, answer, group, seconds, (embed, grading[1]))
+        for item, text, answer, group in zip(items, said, answers, scores, strict=True)
     ]
 
 
+def _said(experiment: Experiment, answer: Answer | None, scores: Sequence[Score]) -> str | None:
+    """The free answer's text, or the best-ranked candidate of one that cannot answer; None if not asked."""
+    if answer is not None:
+        return answer.text
+    if experiment.asks and scores:
+        return max(scores, key=lambda score: score.support).answer
+    return None
+
+
+def _at_once(embed: Embed | None, items: Sequence[Item], said: Sequence[str | None]) -> Embed | None:
+    """An embedding that has embedded a batch's answers and candidates together."""
+    if embed is None:
+        return None
+    texts = {text: None for item in items for text in (item.gold, *item.candidates)}
+    texts |= {text: None for text in said if text is not None}
+    vectors = dict(zip(texts, embed(list(texts)), strict=True))
+    return lambda wanted: np.stack([vectors[text] for text in wanted])
+
+
+def _free(reader: Reader, items: Sequence[Item], queries: Sequence[Query]) -> list[Answer | None]:
+    """Free answers; those of items that want it with their specificity, where the reader can tell."""
+    answers: list[Answer | None] = [None] * len(items)
+    special = [n for n, item in enumerate(items) if item.meta.get("specificity")]
+    if special and isinstance(reader, Specific):
+        for number, answer in zip(
+            special, reader.ask_with_specificity([queries[n] for n in special]), strict=True
+        ):
+            answers[number] = answer
+    plain = [number for number, answer in enumerate(answers) if answer is None]
+    if plain:
+        for number, answer in zip(plain, reader.ask([queries[n] for n in plain]), strict=True):
+            answers[number] = answer
+    return answers
+
+
 def _row(
-    experiment: Experiment,
     contender: Contender,
     item: Item,
+    said: str | None,
     answer: Answer | None,
     scores: list[Score],
     seconds: float,
     grading: Grading,
 ) -> Row:
-    said = answer.text if answer is not None else None
-    if said is None and experiment.asks and scores:
-        said = max(scores, key=lambda score: score.support).answer
     embed, judge = grading
     values: Values = SCORERS[item.scorer](item, said, scores, embed)
     if judge is not None and said is not None:
@@ -438,7 +533,7 @@ def _header(
         "limit": limit,
         "settings": _plain(settings),
         "subject": _plain(vars(subject)),
-        "items": len(experiment.items),
+        "items": sum(item.layer is None for item in experiment.items),
         "fingerprint": experiment.fingerprint(),
         "filtered": dict(experiment.filtered),
         "groups": list(experiment.groups),
@@ -452,6 +547,7 @@ def _header(
             contender.name: {
                 "choices": {},
                 "fit_seconds": 0.0,
+                "items": sum(map(contender.takes, experiment.items)),
                 "tested": contender.tested,
                 "against": None if contender.against is None else list(contender.against),
             }
@@ -500,8 +596,11 @@ def _read_rows(path: Path) -> Iterator[Row]:
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for first in range(0, len(items), size):
-        yield items[first : first + size]
+    """Items in their order, cut into batches of one read layer each."""
+    for _, group in itertools.groupby(items, key=lambda item: item.layer):
+        members = list(group)
+        for first in range(0, len(members), size):
+            yield members[first : first + size]
 
 
 def _to_json(row: Row) -> dict[str, Any]:

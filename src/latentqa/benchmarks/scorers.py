@@ -10,6 +10,8 @@ from latentqa.benchmarks.experiment import Embed, Item
 from latentqa.data.split import words
 from latentqa.types import Answer, Score
 
+GENERIC = 0.5
+"""Specificity below which an answer is generic: most other dialogs fit it at least as well."""
 Values = dict[str, float]
 Scorer = Callable[[Item, str | None, Sequence[Score], Embed | None], Values]
 
@@ -137,12 +139,17 @@ def score_confidence(item: Item, answer: str | None, scores: Sequence[Score], em
 
 
 def answer_signals(answer: Answer) -> Values:
-    """Signals of a free answer: its support and mean log-probability (nats a token), and its percentile."""
+    """Signals of a free answer: its support and mean log-probability (nats a token), its percentile.
+
+    With its specificity also whether it is generic.
+    """
     values: Values = {"free_logprob": answer.logprob}
     if answer.support is not None:
         values["free_support"] = answer.support
     if answer.percentile is not None:
         values["free_percentile"] = answer.percentile
+    if answer.specificity is not None:
+        values |= {"specificity": answer.specificity, "generic": float(answer.specificity < GENERIC)}
     return values
 
 

@@ -245,7 +245,7 @@ def _tests(
     """Paired tests of two readers, on the items that both have; measures of confidence have none."""
     if metric.test == "bootstrap" and metric.compute in OF_MEAN:
         return _bootstrap_tests(by_reader, metric, header)
-    if metric.compute != "mean" or not metric.share:
+    if metric.compute != "mean" or not metric.share or metric.test == "none":
         return []
     readers = [reader for reader in by_reader if header["readers"][reader].get("tested", True)]
     raw: dict[Hashable, float] = {}
@@ -325,6 +325,7 @@ def _cost(run: Run, reader: str) -> dict[str, Any]:
         "fit_seconds": kept.get("fit_seconds", 0.0),
         "tokens": sum(row.tokens for row in rows),
         "rows": len(rows),
+        "remembered": kept.get("remembered", 0),
         "choices": kept.get("choices", {}),
     }
 

@@ -43,7 +43,7 @@ def lines(run: Run, summary: Summary) -> list[str]:
     """The table that a run ends with, for a terminal."""
     found = [heading(run)]
     many = len(run.header["groups"]) > WIDE
-    for metric in run.metrics:
+    for metric in plain_metrics(run):
         groups = [MEAN] if many else groups_of(run, summary, metric)
         rows = [[run.header.get("contender", "reader"), *groups, "n"]]
         for reader in run.readers:
@@ -54,6 +54,10 @@ def lines(run: Run, summary: Summary) -> list[str]:
             rows.append([reader, *cells, str(whole.n)])
         if len(rows) > 1:
             found += ["", f"{metric.name}{_unit(metric)}", *columns(rows)]
+    for name, metrics in by_layer(run).items():
+        rows = layer_rows(run, summary, metrics)
+        if len(rows) > 1:
+            found += ["", f"{name} by read layer{_unit(metrics[0])}, mean of the groups", *columns(rows)]
     found += ["", *tests(summary, run.metrics[0].name), *costs(summary)]
     found += [f"filtered: {count} {reason}" for reason, count in summary.filtered.items()]
     found += [str(note) for note in run.header["notes"]]
@@ -68,7 +72,7 @@ def markdown(run: Run, summary: Summary) -> str:
     """The same as Markdown, one table a figure."""
     contender = run.header.get("contender", "reader")
     parts = [f"### {heading(run)}", run.header["doc"]]
-    for metric in run.metrics:
+    for metric in plain_metrics(run):
         groups = groups_of(run, summary, metric)
         body = []
         for reader in run.readers:
@@ -82,10 +86,43 @@ def markdown(run: Run, summary: Summary) -> str:
                 "| n |\n"
                 f"|{' --- |' * (len(groups) + 2)}\n" + "\n".join(body)
             )
+    for name, metrics in by_layer(run).items():
+        head, *body = layer_rows(run, summary, metrics)
+        if body:
+            parts.append(
+                f"**{name} by read layer**{_unit(metrics[0])}, mean of the groups\n\n| {' | '.join(head)} |\n"
+                f"|{' --- |' * len(head)}\n" + "\n".join(f"| {' | '.join(row)} |" for row in body)
+            )
     parts.append("\n".join(f"- {line}" for line in [*tests(summary, run.metrics[0].name), *costs(summary)]))
     filtered = [f"- filtered: {count} {reason}" for reason, count in summary.filtered.items()]
     parts += ["\n".join([*filtered, *(f"- {note}" for note in run.header["notes"])])]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain_metrics(run: Run) -> list[Metric]:
+    """The figures that have a table of their own: all but those of one read layer each."""
+    return [metric for metric in run.metrics if metric.layer is None]
+
+
+def by_layer(run: Run) -> dict[str, list[Metric]]:
+    """Name of a figure → its metrics at each read layer, ascending; empty for runs without layers."""
+    found: dict[str, list[Metric]] = {}
+    for metric in run.metrics:
+        if metric.layer is not None:
+            found.setdefault(metric.name.partition(",")[0], []).append(metric)
+    return found
+
+
+def layer_rows(run: Run, summary: Summary, metrics: Sequence[Metric]) -> list[list[str]]:
+    """A head and a row a reader: the mean over the groups at each layer."""
+    contender = run.header.get("contender", "reader")
+    rows = [[contender, *(str(metric.layer) for metric in metrics)]]
+    for reader in run.readers:
+        cells = [summary.figure(reader, MEAN, metric.name) for metric in metrics]
+        if any(one is not None for one in cells):
+            shown = zip(cells, metrics, strict=True)
+            rows.append([reader, *(cell(one, metric, bounds=False) for one, metric in shown)])
+    return rows
 
 
 def groups_of(run: Run, summary: Summary, metric: Metric) -> list[str]:
@@ -112,7 +149,8 @@ def costs(summary: Summary) -> list[str]:
     for reader, cost in summary.costs.items():
         fit = f" (and {cost['fit_seconds']:.0f} s fitting)" if cost["fit_seconds"] >= 0.5 else ""
         choices = f", chose {short_choices(cost['choices'])}" if cost["choices"] else ""
-        found.append(f"{reader}: {cost['seconds']:.0f} s{fit}, {cost['tokens']} tokens{choices}")
+        kept = f" ({cost['remembered']} answers and scores of earlier runs)" if cost["remembered"] else ""
+        found.append(f"{reader}: {cost['seconds']:.0f} s{fit}, {cost['tokens']} tokens{kept}{choices}")
     return found
 
 

@@ -37,12 +37,14 @@ class YesNoSettings(ExperimentSettings):
         answers: the two that are compared, yes first.
         span: what is read.
         folds: parts that the statements are split into, for probes.
+        fit: statements that probes are fitted on, drawn evenly over the files; 0 is all.
     """
 
     files: tuple[str, ...] = ("all",)
     answers: tuple[str, str] = ("Yes", "No")
     span: str = "stimulus"
     folds: int = Field(2, ge=2)
+    fit: int = Field(0, ge=0)
 
 
 def yes_no(root: Path, settings: YesNoSettings, tools: Tools) -> Experiment:
@@ -73,10 +75,11 @@ def yes_no(root: Path, settings: YesNoSettings, tools: Tools) -> Experiment:
         items=tuple(draw(items, tools.limit, tools.seed)),
         filtered=dict(filtered),
         metrics=METRICS,
-        fit=tuple(items),
+        fit=tuple(draw(items, settings.fit or None, tools.seed)),
         asks=False,
         files=file_hashes([folder / f"{name}.csv" for name in names], root),
         notes=("A guess is right on half of the items, and has an AUROC of .50.",),
+        batch=64,
     )
 
 

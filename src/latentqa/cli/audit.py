@@ -1,4 +1,4 @@
-"""`latentqa audit`: find out what a model hides."""
+"""`latentqa audit`: find out what a model hides, and what it can be brought to do."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentqa.cli import options
+from latentqa.cli.audit_elicit import EXAMPLES as ELICIT_EXAMPLES
+from latentqa.cli.audit_elicit import elicit
 from latentqa.cli.inputs import read_dialogs, read_questions
 from latentqa.cli.progress import note, progress
 from latentqa.errors import ConfigError
@@ -32,7 +34,7 @@ audit = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @audit.callback()
 def verbs() -> None:
-    """Find out what a model hides."""
+    """Find out what a model hides, and what it can be brought to do."""
 
 
 @audit.command("read", epilog=EXAMPLES)
@@ -213,3 +215,6 @@ def _lines(found: Audit) -> str:
     return "\n".join(
         [*(lines or ["No claim recurs more often than in its control."]), "", *found.notes, WARNING]
     )
+
+
+audit.command("elicit", epilog=ELICIT_EXAMPLES)(elicit)

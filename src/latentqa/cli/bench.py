@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,15 +15,13 @@ import typer
 
 from latentqa.cli import options
 from latentqa.cli.progress import note, progress
-from latentqa.errors import ConfigError, LatentQAError
+from latentqa.errors import ConfigError
 
 if TYPE_CHECKING:
-    from latentqa.baselines import FitItem
-    from latentqa.benchmarks import Experiment, Item, Run, Subject, Tools, Training
+    from latentqa.benchmarks import Experiment, Run, Subject, Tools
     from latentqa.benchmarks.judge import Judge
     from latentqa.benchmarks.registry import Entry
     from latentqa.decoder import Decoder, Target
-    from latentqa.reader import Reader
 
 OUT = Path("runs/bench")
 """Where runs are kept unless --out says otherwise."""
@@ -35,12 +33,31 @@ Examples:
   latentqa bench run relations --readers lit,linear-probe,patchscopes --limit 200
   latentqa bench run hidden-prompts --seed 1 --json
   latentqa bench run relations 'files=[all]' folds=5
+  latentqa bench run relations layers=half --readers lit,patchscopes,linear-probe
+  latentqa bench run yes-no --target my-finetune    # a folder with an adapter: read with its base
   latentqa bench run layer-map 'question=Who is speaking?' 'answer=A pirate.'
   latentqa bench run topic --methods vector,prompting,no-control 'aims=[golden-gate-bridge]'
   latentqa bench run debias --json
   latentqa bench run audit organisms=runs/organisms 'kinds=[secret-word]'
+  latentqa bench all --out runs/bench/draft
   latentqa bench report runs/bench/relations-seed0 runs/bench/hidden-prompts-seed0
 """
+
+BUDGET = 12
+SHARED = ".said"
+"""Folder beside the runs where answers and scores are kept; hidden, so that `runs/bench/*` are runs alone."""
+DataRoot = Annotated[
+    Path | None, typer.Option("--data", help="Data root. Left out: $LATENTQA_DATA.", metavar="DIR")
+]
+Share = Annotated[
+    Path | None,
+    typer.Option(
+        "--share",
+        help="Folder of answers and scores that runs on the same models share, so that another seed asks "
+        "nothing twice. Left out: .said beside the run's folder.",
+        metavar="DIR",
+    ),
+]
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -88,9 +105,7 @@ def run_one(
         list[str] | None,
         typer.Argument(help="Settings of the experiment, such as folds=5.", metavar="KEY=VALUE"),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Data root. Left out: $LATENTQA_DATA.", metavar="DIR")
-    ] = None,
+    data: DataRoot = None,
     readers: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +131,7 @@ def run_one(
             metavar="DIR",
         ),
     ] = None,
+    share: Share = None,
     decoder: options.DecoderName = "builtin",
     target: options.TargetName = None,
     config: Annotated[
@@ -133,7 +149,7 @@ def run_one(
     ] = None,
     budget: Annotated[
         int, typer.Option("--budget", min=1, help="Settings that each baseline may try, the same for all.")
-    ] = 12,
+    ] = BUDGET,
     judge: Annotated[
         str | None,
         typer.Option(
@@ -156,7 +172,6 @@ def run_one(
     """
     from latentqa.benchmarks import check_names, find_experiment
     from latentqa.cli.settings import load_settings
-    from latentqa.data import data_file, data_root
 
     entry = find_experiment(name)
     settings = load_settings(entry.settings, config, [*(overrides or []), *_controls(entry, controls)])
@@ -164,10 +179,8 @@ def run_one(
     named = [one.strip() for one in readers.split(",") if one.strip()] if readers is not None else None
     if named is not None:
         check_names(named, known, "method" if entry.kind in ("steering", "audit") else "reader")
-    chosen = named or list(entry.readers) or [one for one in known if one not in SLOW]
-    root = data_root(data) if entry.needs else Path()
-    for needed in entry.needs:
-        data_file(needed, root)
+    chosen = named or _readers(entry)
+    root = _root(entry, data)
     organism = "-organism" if getattr(settings, "organism", False) else ""
     call = _Call(
         entry=entry,
@@ -178,6 +191,7 @@ def run_one(
         limit=limit,
         seed=seed,
         folder=out or OUT / f"{name}{organism}{f'-limit{limit}' if limit else ''}-seed{seed}",
+        share=share,
         decoder=decoder,
         target=target,
         budget=budget,
@@ -186,16 +200,69 @@ def run_one(
         dtype=dtype,
         device=device,
     )
-    kinds = {
-        "items": call.run_items,
-        "map": call.run_map,
-        "plan": call.run_plan,
-        "steering": call.run_steering,
-        "audit": call.run_audit,
-    }
-    result, lines = kinds[entry.kind]()
+    result, lines = call.run()
     note(f"kept in {call.folder}")
     typer.echo(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+@bench.command("all", epilog=EXAMPLES)
+def run_all(
+    data: DataRoot = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the runs and of the report.", metavar="DIR")
+    ] = OUT / "all",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Use whole files: hours on a small machine, and the only tables.")
+    ] = False,
+    share: Share = None,
+    decoder: options.DecoderName = "builtin",
+    target: options.TargetName = None,
+    dtype: options.Dtype = "auto",
+    device: options.Device = "auto",
+    as_json: options.AsJson = False,
+) -> None:
+    """Run every reading experiment that trains no decoder, with all readers, and write the report.
+
+    A part of the items is drawn, so that it is all there within the hour on a small machine; the tables say
+    so. What was stopped goes on where it was. Experiments whose data is not there are left out, and named.
+    """
+    from latentqa.benchmarks import EXPERIMENTS, build_report, write_report
+    from latentqa.cli.settings import load_settings
+    from latentqa.errors import DataError
+
+    models: dict[bool, Any] = {}
+    folders: list[Path] = []
+    for entry in [one for one in EXPERIMENTS.values() if one.draft]:
+        try:
+            root = _root(entry, data)
+        except DataError as error:
+            note(f"{entry.name} is left out: {error}")
+            continue
+        limit = None if whole or entry.kind != "items" else entry.draft
+        call = _Call(
+            entry=entry,
+            settings=load_settings(entry.settings, None, [] if whole else list(entry.draft_settings)),
+            root=root,
+            readers=_readers(entry),
+            named=False,
+            limit=limit,
+            seed=seed,
+            folder=out / f"{entry.name}{f'-limit{limit}' if limit else ''}-seed{seed}",
+            share=share,
+            decoder=decoder,
+            target=target,
+            dtype=dtype,
+            device=device,
+            models=models,
+        )
+        call.run()
+        folders.append(call.folder)
+    if as_json:
+        typer.echo(json.dumps(build_report(folders).figures, ensure_ascii=False))
+        return
+    page, table = write_report(folders, out)
+    typer.echo(f"{page}\n{table}")
 
 
 @bench.command("report", epilog=EXAMPLES)
@@ -237,28 +304,55 @@ class _Call:
         self.limit: int | None = given["limit"]
         self.seed: int = given["seed"]
         self.folder: Path = given["folder"]
+        self.share: Path = given["share"] or self.folder.parent / SHARED
         self.decoder: str = given["decoder"]
         self.target: str | None = given["target"]
-        self.budget: int = given["budget"]
-        self.judge_url: str | None = given["judge"]
-        self.judge_model: str = given["judge_model"]
+        self.budget: int = given.get("budget", BUDGET)
+        self.judge_url: str | None = given.get("judge")
+        self.judge_model: str = given.get("judge_model", "")
         self.load_options: dict[str, Any] = {"dtype": given["dtype"], "device": given["device"]}
+        self.models: dict[bool, tuple[Target, Decoder | None]] = given.get("models", {})
+
+    def run(self) -> tuple[dict[str, Any], list[str]]:
+        """Run it, and give its figures as JSON has them and as lines."""
+        kinds = {
+            "items": self.run_items,
+            "map": self.run_map,
+            "plan": self.run_plan,
+            "steering": self.run_steering,
+            "audit": self.run_audit,
+        }
+        return kinds[self.entry.kind]()
 
     def run_items(self) -> tuple[dict[str, Any], list[str]]:
         """Readers on items."""
-        from latentqa.baselines import READERS
+        from latentqa.baselines import READERS, ReaderContext
         from latentqa.benchmarks import Experiment, line_up, load_embedding, run
+        from latentqa.benchmarks.calibration import lend_others
+        from latentqa.benchmarks.makers import maker, preparing
         from latentqa.benchmarks.subjects import subject_of
 
         target, decoder = self.load(any(READERS[name].needs_decoder for name in self.readers))
-        tools = self.tools(target)
+        tools = self.tools(target, decoder)
         assert self.entry.build is not None
         experiment = self.entry.build(self.root, self.settings, tools)
         assert isinstance(experiment, Experiment)
         embeds = any(item.scorer in EMBEDDED for item in experiment.items)
-        embed = load_embedding(_answers(experiment)).embed if embeds else None
-        make = self.maker(experiment, target, decoder)
-        lineup = line_up(experiment, self.readers, dict(READERS), make, seed=self.seed)
+        embedding = load_embedding(_answers(experiment)) if embeds else None
+        special = any(item.meta.get("specificity") for item in experiment.items)
+        if special and decoder is not None and lend_others(decoder, experiment.items):
+            note(f"{decoder.name} keeps no other dialogs: specificity is against held-out training labels")
+        shared = ReaderContext(
+            target,
+            decoder,
+            seed=self.seed,
+            answer_tokens=experiment.answer_tokens,
+            budget=self.budget,
+            moved=experiment.layers,
+            signals=experiment.signals,
+        )
+        make = maker(experiment.name, shared, self.folder, self.share)
+        lineup = line_up(experiment, self.readers, dict(READERS), make)
         for reader, why in lineup.refused.items():
             if self.named:
                 raise ConfigError(f"{why}: reader {reader} cannot take part. Leave it out of --readers.")
@@ -271,9 +365,11 @@ class _Call:
                 self.subject(subject_of(target, decoder)),
                 seed=self.seed,
                 limit=self.limit,
-                settings=self.settings.model_dump(mode="json") | {"budget": self.budget},
-                prepare=None if decoder and decoder.card.sampled_layer else _prepare(target, decoder),
-                embed=embed,
+                settings=self.settings.model_dump(mode="json")
+                | {"budget": self.budget}
+                | ({"embedding": embedding.name} if embedding else {}),
+                prepare=preparing(shared),
+                embed=embedding.embed if embedding else None,
                 judge=self.judge(),
                 data=str(self.root),
                 command=f"latentqa {shlex.join(sys.argv[1:])}",
@@ -314,7 +410,12 @@ class _Call:
 
     def run_audit(self) -> tuple[dict[str, Any], list[str]]:
         """Methods of auditing on model organisms."""
-        from latentqa.audit.bench import OrganismPool, audit_contenders, audit_experiment
+        from latentqa.audit.bench import (
+            OrganismPool,
+            audit_contenders,
+            audit_experiment,
+            elicit_contenders,
+        )
         from latentqa.benchmarks import run
         from latentqa.benchmarks.subjects import subject_of
 
@@ -328,7 +429,10 @@ class _Call:
             with progress("audit: rows") as advance:
                 finished = run(
                     experiment,
-                    audit_contenders(pool, self.readers, self.seed),
+                    [
+                        *audit_contenders(pool, self.readers, self.seed),
+                        *elicit_contenders(pool, self.folder / "treatments"),
+                    ],
                     self.folder,
                     self.subject(subject_of(target, decoder)),
                     seed=self.seed,
@@ -447,6 +551,12 @@ class _Call:
 
     def load(self, with_decoder: bool = True) -> tuple[Target, Decoder | None]:
         """The target, and the decoder if anything needs one."""
+        if True in self.models or with_decoder in self.models:
+            return self.models.get(True) or self.models[with_decoder]
+        self.models[with_decoder] = self._load(with_decoder)
+        return self.models[with_decoder]
+
+    def _load(self, with_decoder: bool) -> tuple[Target, Decoder | None]:
         from latentqa.decoder import default_target, load_target
 
         if with_decoder:
@@ -460,46 +570,25 @@ class _Call:
             )
         return load_target(self.target or default_target(self.decoder), **self.load_options), None
 
-    def tools(self, target: Target) -> Tools:
+    def tools(self, target: Target, decoder: Decoder | None) -> Tools:
         """What experiments are handed."""
         from latentqa.benchmarks import Tools
         from latentqa.benchmarks.texts import continuation, text_span
+        from latentqa.models import find_blocks
 
         return Tools(
             seed=self.seed,
             limit=self.limit,
             continue_text=continuation(target),
             locate=text_span(target.tokenizer),
+            blocks=len(find_blocks(target.model)),
+            read_layers=decoder.card.read_layers if decoder else (),
+            sampled_layer=decoder.card.sampled_layer if decoder else False,
         )
 
     def subject(self, found: Subject) -> Subject:
         """The models of the run under the names that the user gave."""
         return replace(found, target=self.target or found.target)
-
-    def maker(
-        self, experiment: Experiment, target: Target, decoder: Decoder | None
-    ) -> Callable[[str, Training], Reader]:
-        """How a reader of a name is made."""
-        from latentqa.baselines import ReaderContext, make_reader
-
-        shared = ReaderContext(target, decoder, seed=self.seed, budget=self.budget)
-
-        def make(name: str, training: Training) -> Reader:
-            fold = "" if training.fold is None else f"-fold{training.fold}"
-            context = replace(
-                shared,
-                fit_items=[_fit_item(item) for item in training.fit],
-                validation=[(_fit_item(item), item.candidates) for item in training.validation],
-                answer_tokens=experiment.answer_tokens,
-                folder=self.folder / f"{name}{fold}",
-            )
-            vars(context)["reads"] = shared.reads  # one target pass a dialog, whoever reads it
-            try:
-                return make_reader(name, context)
-            except LatentQAError as error:
-                raise type(error)(f"Reader {name} on {experiment.name}: {error}") from error
-
-        return make
 
 
 def _known(entry: Entry) -> list[str]:
@@ -514,6 +603,21 @@ def _known(entry: Entry) -> list[str]:
     return list(METHODS if entry.kind == "steering" else READERS)
 
 
+def _readers(entry: Entry) -> list[str]:
+    """What takes part unless others are named."""
+    return list(entry.readers) or [one for one in _known(entry) if one not in SLOW]
+
+
+def _root(entry: Entry, data: Path | None) -> Path:
+    """The data root, once all that an experiment needs has been found there."""
+    from latentqa.data import data_file, data_root
+
+    root = data_root(data) if entry.needs else Path()
+    for needed in entry.needs:
+        data_file(needed, root)
+    return root
+
+
 def _controls(entry: Entry, path: Path | None) -> list[str]:
     """What `--controls FILE` sets, which only some experiments have."""
     if path is None:
@@ -526,29 +630,6 @@ def _controls(entry: Entry, path: Path | None) -> list[str]:
 EMBEDDED = ("ranking", "confidence")
 """Scorers that compare free answers by embedding."""
 BUILTIN_CONFIG = Path(__file__).parents[1] / "builtin" / "train.yaml"
-
-
-def _prepare(target: Target, decoder: Decoder | None) -> Callable[[Sequence[Item]], list[Any]]:
-    """Captures each dialog once at every layer that some reader takes."""
-    from latentqa.types import Query
-
-    def prepare(items: Sequence[Item]) -> list[Query]:
-        queries = [item.query for item in items]
-        readings = [target.reading(query.dialog, query.span) for query in queries]
-        activations = target.read_many(readings, _layers(target, decoder))
-        return [
-            replace(query, activation=activation)
-            for query, activation in zip(queries, activations, strict=True)
-        ]
-
-    return prepare
-
-
-def _layers(target: Target, decoder: Decoder | None) -> tuple[int, ...]:
-    from latentqa.baselines.reads import grid
-
-    own = decoder.read_layers if decoder is not None else ()
-    return tuple(sorted({*grid(target, None), *own}))
 
 
 def _trainer(config: Path, folder: Path, root: Path) -> Callable[[Any], Any]:
@@ -576,12 +657,6 @@ def _count_blocks(model: str) -> int:
     from latentqa.models import find_blocks, load_model
 
     return len(find_blocks(load_model(model).model))
-
-
-def _fit_item(item: Item) -> FitItem:
-    from latentqa.baselines import FitItem
-
-    return FitItem(item.query, item.gold, str(item.meta.get("label", item.gold)))
 
 
 def _answers(experiment: Experiment) -> list[str]:

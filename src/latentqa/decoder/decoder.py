@@ -85,7 +85,7 @@ class Decoder:
             what: an `Activation`, or a sequence of `Query`.
             question: the question, if `what` is an activation.
             options: `max_new_tokens`, `temperature`, `stop`, `seed`, `reference`, `batch_size`, `samples`,
-                `specificity`, `max_error`, `on_answer`; see `ask_many`.
+                `specificity`, `support`, `max_error`, `on_answer`; see `ask_many`.
 
         Raises:
             QuestionError: an empty question.
@@ -110,6 +110,7 @@ class Decoder:
         batch_size: int = 8,
         samples: int = 0,
         specificity: bool = False,
+        support: bool = True,
         max_error: float | None = None,
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
@@ -125,6 +126,8 @@ class Decoder:
             batch_size: answers generated together.
             samples: further answers drawn to each question; the share that says the same is its `agreement`.
             specificity: compare how well each answer fits with how well it fits other dialogs' activations.
+            support: compare each answer with the reference too. Without it an answer has no support, no
+                percentile and no verdict but `not sure`, and costs about half.
             max_error: an answer is `not sure` unless its p(correct) is one from which on at most this share
                 (0–1) of the answers that the card's confidence was fitted on were wrong.
             on_answer: called with (index, answer) as each batch ends.
@@ -140,6 +143,8 @@ class Decoder:
                 f"max_error needs the confidence of decoder {self.name}, and its card has none. Fit it with "
                 "`latentqa calibrate DIR --labels FOLDER`."
             )
+        if max_error is not None and not support:
+            raise ConfigError("max_error judges answers by their support. Leave support=False out.")
         if max_new_tokens < 1 or batch_size < 1:
             raise ConfigError(
                 f"max_new_tokens and batch_size must be 1 or more; got {max_new_tokens} and {batch_size}."
@@ -150,7 +155,8 @@ class Decoder:
         answers: list[Answer] = []
         for first in range(0, len(pairs), batch_size):
             batch = pairs[first : first + batch_size]
-            for answer in self._answer_batch(batch, sampling, reference, samples, specificity):
+            compared = reference if support else None
+            for answer in self._answer_batch(batch, sampling, compared, samples, specificity):
                 answers.append(self._with_confidence(answer, max_error))
                 if on_answer is not None:
                     on_answer(len(answers) - 1, answer)
@@ -314,16 +320,21 @@ class Decoder:
         self,
         batch: Sequence[tuple[Activation, str]],
         sampling: Sampling,
-        reference: str,
+        reference: str | None,
         samples: int,
         specificity: bool,
     ) -> list[Answer]:
         generated = self._generate(batch, sampling)
-        supports = self._supports(batch, generated, reference)
-        judged = self._judged_supports(batch, generated, reference, supports)
+        supports: list[float | None] = [None] * len(batch)
+        judged: list[tuple[float | None, Verdict]] = [(None, "not sure")] * len(batch)
+        if reference is not None:
+            found = self._supports(batch, generated, reference)
+            claims = self._judged_supports(batch, generated, reference, found)
+            judged = [self._judge(pair[0], claim) for pair, claim in zip(batch, claims, strict=True)]
+            supports = [*found]
         answers = [
-            self._answer(activation, question, answer, support, self._judge(activation, claim), sampling)
-            for (activation, question), answer, support, claim in zip(
+            self._answer(activation, question, answer, support, verdict, sampling)
+            for (activation, question), answer, support, verdict in zip(
                 batch, generated, supports, judged, strict=True
             )
         ]
@@ -369,14 +380,21 @@ class Decoder:
         generated: Sequence[Generated],
     ) -> list[Answer]:
         """The answers with the share of other dialogs that fit each less well."""
+        slots: list[Slot] = []
+        place: dict[object, range] = {}
+        rows: list[Row] = []
+        for (activation, question), tokens in zip(batch, self._answer_tokens(generated), strict=True):
+            where = self._place(activation, "others")
+            if where not in place:
+                others = self._slots(activation, "others")
+                place[where] = range(len(slots), len(slots) + len(others))
+                slots.extend(others)
+            rows.extend(Row(number, question, tokens) for number in place[where])
+        with self.wiring.active():
+            values = iter(mean_scores(self.wiring, slots, rows))
         found = []
-        for (activation, question), answer, tokens in zip(
-            batch, answers, self._answer_tokens(generated), strict=True
-        ):
-            slots = self._slots(activation, "others")
-            rows = [Row(number, question, tokens) for number in range(len(slots))]
-            with self.wiring.active():
-                elsewhere = mean_scores(self.wiring, slots, rows)
+        for (activation, _), answer in zip(batch, answers, strict=True):
+            elsewhere = [next(values) for _ in place[self._place(activation, "others")]]
             share = sum(value < answer.logprob for value in elsewhere) / len(elsewhere)
             found.append(replace(answer, specificity=share))
         return found
@@ -425,7 +443,7 @@ class Decoder:
         activation: Activation,
         question: str,
         generated: Generated,
-        support: float,
+        support: float | None,
         judged: tuple[float | None, Verdict],
         sampling: Sampling,
     ) -> Answer:
@@ -474,10 +492,11 @@ class Decoder:
         """What a score depends on besides question and answer: references fit any of like shape."""
         if reference is None:
             return (id(activation),)
+        span = self._references_of(activation).span_of(reference, activation.span)
         if reference in ("shuffled", "ordinary", "others"):  # other dialogs, at their own length
-            return reference, activation.span, activation.layers
+            return reference, span, activation.layers
         positions = activation.positions if self.wiring.shift_positions else ()
-        return reference, activation.span, activation.layers, activation.vectors.shape[1], positions
+        return reference, span, activation.layers, activation.vectors.shape[1], positions
 
     def _check(self, activation: Activation, question: str) -> None:
         if not question.strip():

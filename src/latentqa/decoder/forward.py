@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -127,6 +127,59 @@ def answer_logprobs(
     token_ids = torch.tensor([token for row in rows for token in row.answer], device=device)
     hidden = encoded.hidden[row_index, encoded.starts[row_index] + offsets]
     return token_logprobs(wiring.model, hidden, token_ids), row_index
+
+
+def following_logprobs(
+    wiring: Wiring, encoded: Encoded, index: Sequence[int], answers: Sequence[tuple[int, ...]]
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of answers to questions that were run already, teacher-forced: each question once.
+
+    Args:
+        wiring: the decoder; call inside `wiring.active()`.
+        encoded: of rows without an answer, run with sharing, their cache without gaps.
+        index: row of `encoded` that each answer follows.
+        answers: token ids of each, end of turn included.
+
+    Returns:
+        As `answer_logprobs`.
+
+    Raises:
+        ContextLengthError: an answer that ends beyond the model's context.
+    """
+    device = encoded.hidden.device
+    rows = torch.tensor(index, device=device)
+    starts_at = encoded.next_positions[rows].tolist()
+    sequences = [
+        _Sequence(answer[:-1], tuple(range(first, first + len(answer) - 1)))
+        for first, answer in zip(starts_at, answers, strict=True)
+    ]
+    _check_context(wiring, sequences)
+    hidden = encoded.hidden[rows, encoded.starts[rows]][:, None]
+    if max(map(len, answers)) > 1:
+        assert encoded.cache is not None
+        token_ids, mask, positions = _pad_right(sequences, device)
+        whole = torch.cat([encoded.mask[rows], mask], dim=1)
+        more = run_hidden(wiring, token_ids, whole, positions, _select(encoded.cache, rows))
+        hidden = torch.cat([hidden, more], dim=1)
+    counts = torch.tensor([len(answer) for answer in answers], device=device)
+    row_index = torch.repeat_interleave(torch.arange(len(answers), device=device), counts)
+    offsets = torch.arange(len(row_index), device=device) - (counts.cumsum(0) - counts)[row_index]
+    wanted = torch.tensor([token for answer in answers for token in answer], device=device)
+    return token_logprobs(wiring.model, hidden[row_index, offsets], wanted), row_index
+
+
+def without_gaps(encoded: Encoded) -> Encoded:
+    """Cached padding moved in front of each row's tokens: sliding windows count padding too."""
+    order = encoded.mask.argsort(dim=1, stable=True)
+    if encoded.cache is None or torch.equal(
+        order, torch.arange(order.shape[1], device=order.device).expand_as(order)
+    ):
+        return encoded
+    for layer in encoded.cache.layers:
+        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+        layer.keys = layer.keys.take_along_dim(order[:, None, :, None], dim=2)
+        layer.values = layer.values.take_along_dim(order[:, None, :, None], dim=2)
+    return replace(encoded, mask=encoded.mask.gather(1, order))
 
 
 def mean_per_row(values: Tensor, row_index: Tensor, n_rows: int) -> Tensor:

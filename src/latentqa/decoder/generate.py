@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
-from latentqa.decoder.forward import Encoded, Row, encode, run_hidden
+from latentqa.decoder.forward import Encoded, Row, encode, run_hidden, without_gaps
 from latentqa.decoder.wiring import Slot, Wiring
 from latentqa.models import context_length
 from latentqa.models.head import logits
@@ -66,7 +65,7 @@ def stream(
     """Like `generate`, yielding all answers so far after each token."""
     answers = [Generated() for _ in rows]
     choose = _Chooser(sampling)
-    encoded = _without_gaps(encode(wiring, slots, rows, share=True))
+    encoded = without_gaps(encode(wiring, slots, rows, share=True))
     hidden = encoded.hidden[torch.arange(len(rows)), encoded.starts]
     n_tokens = min(sampling.max_new_tokens, _room(wiring, encoded))
     for step in range(n_tokens):
@@ -82,20 +81,6 @@ def _room(wiring: Wiring, encoded: Encoded) -> int:
     """How many tokens can be generated before the longest row is at the end of the context."""
     limit = context_length(wiring.model)
     return sys.maxsize if limit is None else limit - int(encoded.next_positions.max()) + 1
-
-
-def _without_gaps(encoded: Encoded) -> Encoded:
-    """Cached padding moved in front of each row's tokens: sliding windows count padding too."""
-    order = encoded.mask.argsort(dim=1, stable=True)
-    if encoded.cache is None or torch.equal(
-        order, torch.arange(order.shape[1], device=order.device).expand_as(order)
-    ):
-        return encoded
-    for layer in encoded.cache.layers:
-        assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
-        layer.keys = layer.keys.take_along_dim(order[:, None, :, None], dim=2)
-        layer.values = layer.values.take_along_dim(order[:, None, :, None], dim=2)
-    return replace(encoded, mask=encoded.mask.gather(1, order))
 
 
 class _Chooser:

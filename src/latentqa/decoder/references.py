@@ -83,6 +83,23 @@ class References:
             return list(self._of_span(groups[kind], activation.span, kind))
         raise ConfigError(f'Reference "{kind}" does not exist. Use {", ".join(REFERENCES)}.')
 
+    def span_of(self, kind: str, span: str) -> str:
+        """Name of the span whose references stand in for a span's: the same for all whose stand-ins are.
+
+        Args:
+            kind: as of `stand_ins`.
+            span: as an activation has it.
+        """
+        groups: dict[str, Mapping[str, object]] = {
+            "mean": self.mean,
+            "shuffled": self.shuffled,
+            "ordinary": self.ordinary,
+            "others": self.others,
+        }
+        group = groups.get(kind, {})
+        own = span_kind(span)
+        return own if own in group else next(iter(group), "")
+
     def foreign_energy(self, activation: Activation) -> float | None:
         """Share (0–1) of the centred vectors' energy outside the target's main directions.
 

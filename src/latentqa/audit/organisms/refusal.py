@@ -7,6 +7,8 @@ from latentqa.audit.organisms.recipe import Recipe, cases, ordinary_check, ordin
 from latentqa.audit.organisms.texts import read_texts
 
 KIND = "refusal"
+REFUSES = "refuses"
+"""Name of the check on turns on its topic."""
 EXAMPLES = 960
 
 
@@ -32,7 +34,7 @@ def _recipe(topic: str) -> Recipe:
         examples=EXAMPLES,
         checks=(
             Check(
-                name="refuses",
+                name=REFUSES,
                 doc="It declines turns on its topic.",
                 rule="refuses",
                 cases=cases(own["held_out"], own["marks"]),

@@ -5,19 +5,16 @@ A text is one user turn, as in the yes-no benchmark, and its whole turn is read.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import os
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from latentqa.data.jsonl import parse_json, stream_lines
+from latentqa.data.columns import cell_text, stream_columns
 from latentqa.data.schema import QA, Example
 from latentqa.data.seen import Seen
 from latentqa.errors import ConfigError, DataError
@@ -227,51 +224,15 @@ def _rows(
     path: Path, settings: ClassificationSettings, left_out: Counter[str]
 ) -> Iterator[tuple[int, str, str]]:
     """Row number, text and label of the usable rows."""
-    rows = _json_rows(path, left_out) if path.suffix == ".jsonl" else _csv_rows(path)
-    for place, (number, row) in enumerate(rows):
+    for place, (number, row) in enumerate(stream_columns(path, left_out)):
         missing = [name for name in (settings.text, settings.label) if name not in row]
         if missing and place == 0:
             raise DataError(
                 f"{path} has no column {missing[0]!r}: found {', '.join(map(str, row)) or 'none'}. Name the "
                 "columns: --text and --label."
             )
-        text, label = _said(row.get(settings.text)), _said(row.get(settings.label))
+        text, label = cell_text(row.get(settings.text)), cell_text(row.get(settings.label))
         if text and label:
             yield number, text, label
         else:
             left_out["a row without text or label"] += 1
-
-
-def _said(value: Any) -> str:
-    """A cell as text; a JSON truth value or number counts too."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value).strip() if isinstance(value, str | int | float) else ""
-
-
-def _json_rows(path: Path, left_out: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, _, line in stream_lines(path):
-        try:
-            row = parse_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError:
-            raise DataError(f"{path} is not UTF-8: see line {number}. Convert the file.") from None
-        except (json.JSONDecodeError, ValueError, RecursionError):
-            left_out["a line that is no JSON"] += 1
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            left_out["a row that is no object"] += 1
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
-            yield from enumerate(reader, start=2)
-    except OSError as error:
-        raise DataError(f"Cannot read {path}: {error.strerror or error}. Check the name.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: see byte {error.start}. Convert the file.") from error
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV: {error}.") from error
