@@ -28,16 +28,31 @@ check: $(INSTALLED_DEV) ## lint and types
 bench: $(INSTALLED_DEV) ## time training, asking and scoring on this machine
 	$(BIN)/python benchmarks/speed.py
 
-builtin: runs/builtin/completions.jsonl ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
+TASKS := runs/builtin/relations.jsonl runs/builtin/facts.jsonl runs/builtin/own.jsonl
+builtin: runs/builtin/completions.jsonl runs/builtin/told.jsonl $(TASKS) ## train the builtin decoder again (needs LATENTQA_DATA; hours on a small machine)
 	$(BIN)/latentqa train --config src/latentqa/builtin/train.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/refine.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/widen.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/settle.yaml
-	$(BIN)/latentqa calibrate runs/builtin/settled/decoder --labels $$LATENTQA_DATA/latentqa/train
+	$(BIN)/latentqa train --config src/latentqa/builtin/broaden.yaml
+	$(BIN)/latentqa calibrate runs/builtin/broadened/decoder --labels $$LATENTQA_DATA/latentqa/train
 
 runs/builtin/completions.jsonl: $(INSTALLED)
 	mkdir -p $(@D)
 	$(BIN)/latentqa data complete $$LATENTQA_DATA/latentqa/train --out $@ --limit 1280 --max-new-tokens 40
+
+runs/builtin/told.jsonl: $(INSTALLED)
+	mkdir -p $(@D)
+	$(BIN)/latentqa data complete $$LATENTQA_DATA/latentqa/train --told --out $@
+
+runs/builtin/relations.jsonl: $(INSTALLED)
+	$(BIN)/latentqa data relations --out $@
+
+runs/builtin/facts.jsonl: $(INSTALLED)
+	$(BIN)/latentqa data facts --dialogs 3000 --out $@
+
+runs/builtin/own.jsonl: $(INSTALLED)
+	$(BIN)/latentqa data context --on-policy --limit 200 --out $@
 
 organisms: $(INSTALLED_DEV) ## make the model organisms that audits are tested on (hours on a small machine; goes on where it stopped)
 	$(BIN)/latentqa organism make all --out runs/organisms

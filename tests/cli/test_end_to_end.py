@@ -127,3 +127,12 @@ def test_the_targets_completions_become_examples(
     assert {example.kind for example in examples} == {"stimulus_completion"}
     assert all(example.dialog[-1]["role"] == "assistant" and example.qa for example in examples)
     assert {example.dialog[0]["role"] for example in examples} == {"system", "user"}
+
+
+def test_completions_can_be_told_by_the_pairs_without_a_model(sample_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "told.jsonl"
+    run("data", "complete", str(sample_dir), "--told", "--out", str(out), "--limit", "6")
+    examples = read_examples(out)
+    assert {example.kind for example in examples} == {"stimulus_completion"}
+    assert {example.dialog[0]["role"] for example in examples} == {"system", "user"}
+    assert {pair.kind for example in examples for pair in example.qa} == {"description"}

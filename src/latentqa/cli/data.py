@@ -52,18 +52,30 @@ def complete(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Labels, drawn by the seed.")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest completion.")] = 48,
     seed: Annotated[int, typer.Option("--seed", help="Draws the labels.")] = 0,
+    told: Annotated[
+        bool,
+        typer.Option("--told", help="No target: the label's reasoning pair tells the completion."),
+    ] = False,
 ) -> None:
     """Let the target answer each stimulus under its control, and keep the dialogs as examples.
 
-    Half of them have the control as a system prompt, half as a first user turn with a reply.
+    Half of them have the control as a system prompt, half as a first user turn with a reply. With --told the
+    completions are put together by rule from the pairs, and the replies say what was asked for.
     """
     from latentqa.cli.progress import progress
-    from latentqa.data import as_turns, load_published, with_completion, write_examples
+    from latentqa.data import as_turns, load_published, with_completion, with_told_completion, write_examples
     from latentqa.decoder import load_target
 
     examples = [example for example in load_published(folder, ("system",)).require_clean() if example.qa]
     random.Random(f"{seed}:complete").shuffle(examples)
-    chosen = [as_turns(example) if i % 2 else example for i, example in enumerate(examples[:limit])]
+    chosen = [
+        as_turns(example, restate=told) if i % 2 else example for i, example in enumerate(examples[:limit])
+    ]
+    if told:
+        completed = [made for example in chosen if (made := with_told_completion(example)) is not None]
+        write_examples(out, completed)
+        typer.echo(f"{len(completed)} examples written to {out}; {len(chosen) - len(completed)} tell of none")
+        return
     model = load_target(target)
     with progress("completing") as advance:
         replies = model.complete([e.dialog for e in chosen], max_new_tokens=max_new_tokens, progress=advance)

@@ -25,7 +25,7 @@ from latentqa.data.rows import RowFile, RowIndex, index_rows
 from latentqa.data.rules import derive_pairs
 from latentqa.data.schema import DEFAULT_READ, EXAMPLE_KINDS, QA, Example, QAKind
 from latentqa.data.split import NearCopy, Split, is_held_out, jaccard, near_copies, split_by_label
-from latentqa.data.variants import as_turns, with_completion
+from latentqa.data.variants import as_turns, with_completion, with_told_completion
 
 __all__ = [
     "BUILTIN",
@@ -72,6 +72,7 @@ __all__ = [
     "split_by_label",
     "stream_rows",
     "with_completion",
+    "with_told_completion",
     "without_control",
     "write_examples",
 ]

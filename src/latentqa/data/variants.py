@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from latentqa.data.first_person import first_person, speak
+from latentqa.data.rules import derive_pairs
 from latentqa.data.schema import Example
 from latentqa.types import Message
 
@@ -19,14 +21,24 @@ ACKNOWLEDGEMENTS: tuple[str, ...] = (
 )
 """Replies to a control; none says what it asks for."""
 
+ASSENTS: tuple[str, ...] = ("Certainly! ", "Of course. ", "Understood. ", "Sure! ", "Absolutely. ", "")
+"""What comes before a restatement of the control."""
 
-def as_turns(example: Example) -> Example:
+
+def as_turns(example: Example, *, restate: bool = False) -> Example:
     """The same control as a first user turn with an acknowledging reply, in place of a system prompt.
 
     The id alone seeds the choice of the reply.
+
+    Args:
+        example: begins with its control.
+        restate: the reply says what it was asked for, where rules can derive it from the control.
     """
     control, *rest = example.dialog
-    reply = random.Random(f"acknowledgement:{example.id}").choice(ACKNOWLEDGEMENTS)
+    generator = random.Random(f"acknowledgement:{example.id}")
+    reply = generator.choice(ACKNOWLEDGEMENTS)
+    if restate and (said := _restated(control["content"], example.label)):
+        reply = generator.choice(ASSENTS) + said
     dialog = [
         Message(role="user", content=control["content"]),
         Message(role="assistant", content=reply),
@@ -53,3 +65,23 @@ def with_completion(example: Example, completion: str, source: str) -> Example:
         "source": source,
     }
     return Example.model_validate({**example.model_dump(exclude={"read"}), **changes})
+
+
+def with_told_completion(example: Example) -> Example | None:
+    """The dialog with the completion that the example's first reasoning pair tells of; None without one.
+
+    The other pairs stay: what the assistant does is now asked of what it says. No model is needed, and the
+    completion shows the control, which a small target's own often does not.
+    """
+    told = next((pair for pair in example.qa if pair.kind == "reasoning"), None)
+    asked = [pair for pair in example.qa if pair is not told]
+    if told is None or not asked:
+        return None
+    completed = with_completion(example, speak(told.answer), "told by its pairs")
+    changes = {"id": f"{example.id}:told", "qa": [pair.model_dump() for pair in asked]}
+    return Example.model_validate({**completed.model_dump(), **changes})
+
+
+def _restated(control_text: str, label: str) -> str | None:
+    said = (first_person(pair.answer) for pair in derive_pairs(control_text, label))
+    return next((text for text in said if text.startswith("I will ")), None)
