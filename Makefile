@@ -52,7 +52,7 @@ runs/builtin/facts.jsonl: $(INSTALLED)
 	$(BIN)/latentqa data facts --dialogs 3000 --out $@
 
 runs/builtin/own.jsonl: $(INSTALLED)
-	$(BIN)/latentqa data context --on-policy --limit 200 --out $@
+	$(BIN)/latentqa data context --on-policy --limit 1600 --out $@
 
 organisms: $(INSTALLED_DEV) ## make the model organisms that audits are tested on (hours on a small machine; goes on where it stopped)
 	$(BIN)/latentqa organism make all --out runs/organisms

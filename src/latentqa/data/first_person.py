@@ -17,10 +17,7 @@ _PERSONS = (
     (r"\bits\b", "my"),
     (rf"^(?:it|the assistant|the model|the reply|the answer|my \w+) (?={_MODAL}\b)", "I "),
     (r"^it\b|\bthe assistant\b", "I"),
-    (
-        r"\b(that|whether|how|and|while) it (?=(?:is|was|has|had|never|still|always|knows|can|would|will)\b)",
-        r"\1 I ",
-    ),
+    (rf"\b(that|whether|how|and|while) it (?={_OWN_VERB}\b)", r"\1 I "),
     (r"\bI is\b", "I am"),
     (r"\bI has\b", "I have"),
     (r"\bI knows\b", "I know"),
