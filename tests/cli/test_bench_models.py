@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from latentqa import baselines
 from latentqa.cli.main import app
 from latentqa.decoder import Target
 from latentqa.models import load_model, remove_adapter, save_adapter
@@ -123,6 +124,26 @@ def test_another_seed_asks_nothing_twice(bench: Callable[..., Result], tmp_path:
     other = tmp_path / "elsewhere"
     bench(*RELATIONS, "--readers", "lit", "--out", str(tmp_path / "third"), "--share", str(other))
     assert len(list(other.iterdir())) == 2
+
+
+def test_several_seeds_share_readers_in_one_call(
+    bench: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make_reader = baselines.make_reader
+    monkeypatch.setattr(
+        baselines, "make_reader", lambda name, context: made.append(name) or make_reader(name, context)
+    )
+    seeds = ("--seed", "0", "--seed", "1", "--seed", "0")
+    given = (*RELATIONS, "--readers", "lit,linear-probe", "--out", str(tmp_path))
+    shown = bench(*given, *seeds, "--json").stdout.splitlines()
+    assert [json.loads(line)["seed"] for line in shown] == [0, 1]
+    assert made == ["lit", "linear-probe", "linear-probe", "linear-probe", "linear-probe"]  # folds are drawn
+    alone = bench(*given[:-1], str(tmp_path / "alone"), "--seed", "1", "--json").stdout
+    assert json.loads(alone)["rows"] == json.loads(shown[1])["rows"]
+    readers = header(tmp_path / "seed1")["readers"]
+    assert readers["lit"]["remembered"] == 24 * (3 + 1)
+    assert header(tmp_path / "seed0")["readers"]["lit"]["remembered"] == 0
 
 
 def test_relations_at_every_read_layer(bench: Callable[..., Result], tmp_path: Path) -> None:

@@ -74,6 +74,51 @@ def test_the_support_of_an_answer_is_that_of_scoring_it(
     assert answer.support == pytest.approx(own - prior, abs=1e-4)
 
 
+@pytest.mark.parametrize("reference", ["mean", "none"])
+def test_the_support_of_a_guided_answer_is_that_of_scoring_it(
+    decoder: Decoder, activation: Activation, reference: str
+) -> None:
+    pair = (activation, "Who are you?")
+    answer = decoder.ask(*pair, max_new_tokens=6, reference=reference, guidance=2.0)
+    with decoder.wiring.active():
+        posed = decoder._posed([pair], Sampling(max_new_tokens=6, guidance=2.0))
+        (made,) = generate(decoder.wiring, *posed)
+    said = decoder._answer_tokens([made])
+    (own,), (prior,) = (decoder.logprobs([pair], said, reference=one) for one in (None, reference))
+    assert answer.logprob == pytest.approx(own, abs=1e-4)
+    assert answer.support == pytest.approx(own - prior, abs=1e-4)
+
+
+def test_the_card_says_how_answers_are_guided(
+    decoder: Decoder, activation: Activation, n_calls: list[int]
+) -> None:
+    question = "Who are you?"
+    guided = decoder.ask(activation, question, max_new_tokens=6, guidance=4.0)
+    plain = decoder.ask(activation, question, max_new_tokens=6)
+    decoder.card = decoder.card.model_copy(update={"guidance": 4.0})
+    n_calls.clear()
+    assert decoder.ask(activation, question, max_new_tokens=6) == guided
+    assert n_calls[0] == 2  # the activation and the mean one; the support costs no further pass
+    assert set(n_calls) == {2}
+    assert "".join(decoder.stream(activation, question, max_new_tokens=6)).strip() == guided.text
+    assert decoder.ask(activation, question, max_new_tokens=6, guidance=0) == plain
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.inf, math.nan])
+def test_a_guidance_that_cannot_be_is_refused(
+    decoder: Decoder, activation: Activation, weight: float
+) -> None:
+    with pytest.raises(ConfigError, match="guidance is a finite weight"):
+        decoder.ask(activation, "Who?", guidance=weight)
+
+
+def test_guidance_without_a_mean_activation_is_refused(decoder: Decoder, activation: Activation) -> None:
+    decoder.references = replace(decoder.references, mean={})
+    with pytest.raises(ConfigError, match="no mean activation to guide by"):
+        decoder.ask(activation, "Who?", guidance=1.0)
+    assert decoder.ask(activation, "Who?", reference="none", max_new_tokens=2).support is not None
+
+
 def test_answers_come_back_in_order_whatever_the_batch(decoder: Decoder, target: Target) -> None:
     activations = [target.read(DIALOG), target.read(OTHER)]
     pairs = [(activations[i % 2], QUESTIONS[i % 3]) for i in range(5)]

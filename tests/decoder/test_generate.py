@@ -9,7 +9,7 @@ import torch
 
 from latentqa.decoder import Wiring
 from latentqa.decoder.forward import Row, answer_logprobs, encode
-from latentqa.decoder.generate import Generated, Sampling, cut_at_stop, generate, stream
+from latentqa.decoder.generate import PLAUSIBLE, Generated, Sampling, cut_at_stop, generate, stream
 from latentqa.decoder.wiring import Slot
 from latentqa.models.head import logits
 from tests.decoder.conftest import ARCHITECTURES, QUESTIONS, make_slots, make_wiring
@@ -74,6 +74,51 @@ def test_logprobs_are_those_of_teacher_forcing() -> None:
         values, _ = answer_logprobs(wiring, slots, rows)
     said = [value for answer in answers for value in answer.logprobs[: len(answer.token_ids)]]
     assert said == pytest.approx(values.tolist(), abs=1e-3)
+
+
+@torch.no_grad()
+def guided_by_hand(wiring: Wiring, slots: list[Slot], question: str, weight: float, n: int) -> list[int]:
+    """Greedy guided tokens from whole passes: slot 0 is read, slot 1 guides."""
+    said: tuple[int, ...] = ()
+    with wiring.active():
+        for _ in range(n):
+            values = []
+            for slot in slots:
+                encoded = encode(wiring, [slot], [Row(0, question, (*said, 0))], share=False)
+                last = encoded.hidden[0, int(encoded.starts[0]) + len(said)]
+                values.append(logits(wiring.model, last[None]).float().log_softmax(-1)[0])
+            own, other = values
+            chances = (1 + weight) * own - weight * other
+            chances[own.exp() < PLAUSIBLE * own.exp().max()] = -torch.inf
+            said = (*said, int(chances.argmax()))
+    return list(said)
+
+
+@pytest.mark.parametrize("template", ["{placeholders}\n{question}", "{question}\n{placeholders}"])
+@pytest.mark.parametrize("weight", [0.5, 20.0])
+def test_guidance_is_that_of_whole_passes(template: str, weight: float) -> None:
+    wiring, slots = make_wiring(template=template), make_slots(LENGTHS)
+    rows = [Row(0, QUESTIONS[0]), Row(1, QUESTIONS[1])]
+    with wiring.active():
+        answers = generate(wiring, slots, rows, Sampling(6, guidance=weight), [2, 0])
+    for row, other, answer in zip(rows, [2, 0], answers, strict=True):
+        pair = [slots[row.slot], slots[other]]
+        expected = guided_by_hand(wiring, pair, row.question, weight, 6)
+        assert answer.token_ids == expected[: len(answer.token_ids)]
+        assert len(answer.reference_logprobs) == len(answer.logprobs)
+    plain = generated(wiring, slots, rows, Sampling(6))
+    if weight > 1:
+        assert [one.token_ids for one in plain] != [one.token_ids for one in answers]
+
+
+def test_without_a_weight_or_a_reference_nothing_is_guided() -> None:
+    wiring, slots = make_wiring(), make_slots(LENGTHS)
+    plain = generated(wiring, slots, ROWS, TWELVE)
+    with wiring.active():
+        for sampling, references in ((TWELVE, [0, 0, 0, 0]), (replace(TWELVE, guidance=3.0), ())):
+            same = generate(wiring, slots, ROWS, sampling, references)
+            assert [one.token_ids for one in same] == [one.token_ids for one in plain]
+            assert all(one.reference_logprobs == [] for one in same)
 
 
 def ending_after(wiring: Wiring, monkeypatch: pytest.MonkeyPatch, token_id: int) -> None:

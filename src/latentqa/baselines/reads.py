@@ -15,7 +15,7 @@ from latentqa.models import find_blocks, resolve_layer
 from latentqa.types import Activation, Query
 
 CHUNK = 64  # dialogs read at a time
-KEPT_BYTES = 512 * 2**20
+KEPT_BYTES = 2**30
 GRID = (0.5, 0.3, 0.65, 0.1, 0.8, 0.95)  # depths, the most useful first
 Made = TypeVar("Made")
 Key = tuple[str, str]
@@ -35,7 +35,7 @@ def grid(target: Target, layers: Sequence[int] | None) -> tuple[int, ...]:
 
 
 class Reads:
-    """Activations of queries at any layers; what was read stays in memory up to 512 MB.
+    """Activations of queries at any layers; what was read stays in memory up to 1 GB.
 
     Args:
         target: the model that is read.

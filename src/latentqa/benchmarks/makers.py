@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,38 +22,57 @@ if TYPE_CHECKING:
 
 ROOMS = ("types.py", "reader.py", "models", "activations", "dialogs", "decoder", "baselines")
 """Code that what a reader says depends on."""
+SEED = 0
+"""Of readers that do not depend on the seed of the draws."""
 
 
-def maker(experiment: str, shared: ReaderContext, folder: Path, share: Path) -> Make:
+def maker(
+    experiment: str,
+    shared: ReaderContext,
+    folder: Path,
+    share: Path,
+    made: MutableMapping[Any, Reader] | None = None,
+) -> Make:
     """How a reader of a name is made; what a repeatable one says is shared with other runs.
+
+    Where the seed draws no folds, all seeds have one training split, and so the same readers.
 
     Args:
         experiment: its name, for messages.
         shared: what all readers are made from.
-        folder: of the run; readers that are trained are kept there.
-        share: folder of what was said; see `memory`.
+        folder: of the run; readers that are trained on its folds are kept there.
+        share: folder of what was said, and of readers that other seeds train alike; see `memory`.
+        made: readers of other seeds on the same models, to be used again; added to.
     """
     identity, key = _identity(shared), reading_key(shared.reads.reading)
+    kept = {} if made is None else made
 
     def make(name: str, training: Training) -> Reader:
+        if training.fold is not None and READERS[name].needs_fit:
+            return fresh(name, training, folder / f"{name}-fold{training.fold}", shared.seed)
+        alike = (name, training.fold, _ids(training.fit), _ids(training.validation))
+        if alike not in kept:
+            kept[alike] = fresh(name, training, share / name, SEED)
+        if not READERS[name].repeatable:
+            return kept[alike]
+        about = {"answer_tokens": shared.answer_tokens, "signals": shared.signals}
+        return Remembering(kept[alike], share, key, identity(READERS[name].needs_decoder), about)
+
+    def fresh(name: str, training: Training, place: Path, seed: int) -> Reader:
         from latentqa.baselines import make_reader
 
-        fold = "" if training.fold is None else f"-fold{training.fold}"
         context = replace(
             shared,
             fit_items=[_fit_item(item) for item in training.fit],
             validation=[(_fit_item(item), item.candidates) for item in training.validation],
-            folder=folder / f"{name}{fold}",
+            folder=place,
+            seed=seed,
         )
         vars(context)["reads"] = shared.reads  # one target pass a dialog, whoever reads it
         try:
-            reader = make_reader(name, context)
+            return make_reader(name, context)
         except LatentQAError as error:
             raise type(error)(f"Reader {name} on {experiment}: {error}") from error
-        if not READERS[name].repeatable:
-            return reader
-        about = {"answer_tokens": shared.answer_tokens, "signals": shared.signals}
-        return Remembering(reader, share, key, identity(READERS[name].needs_decoder), about)
 
     return make
 
@@ -86,6 +105,10 @@ def _identity(shared: ReaderContext) -> Callable[[bool], dict[str, Any]]:
     if shared.decoder is not None:
         own["others"] = others_hash(shared.decoder)
     return lambda needs_decoder: {**base, **(own if needs_decoder else {})}
+
+
+def _ids(items: Sequence[Item]) -> tuple[str, ...]:
+    return tuple(item.id for item in items)
 
 
 def _fit_item(item: Item) -> FitItem:

@@ -80,6 +80,15 @@ def ask(
         int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")
     ] = 40,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 is greedy.")] = 0.0,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            min=0.0,
+            help="How much of what is likely on a mean activation is taken off while an answer is written; 0 "
+            "is off. Left out: what the decoder's verdicts were calibrated with.",
+        ),
+    ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -143,6 +152,7 @@ def ask(
         "samples": samples or 0 if temperature == 0 else 0,
         "specificity": specificity,
         "max_error": max_error,
+        "guidance": guidance,
     }
     run = AskRun(read_target, reader, reader.card.span if read is None else read, settings, explain)
     if out is None:

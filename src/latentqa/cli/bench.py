@@ -26,6 +26,7 @@ Examples:
   latentqa bench list
   latentqa bench run relations --readers lit,linear-probe,patchscopes --limit 200
   latentqa bench run hidden-prompts --seed 1 --json
+  latentqa bench run yes-no --seed 0 --seed 1 --seed 2
   latentqa bench run relations 'files=[all]' folds=5
   latentqa bench run relations layers=half --readers lit,patchscopes,linear-probe
   latentqa bench run yes-no --target my-finetune    # a folder with an adapter: read with its base
@@ -113,12 +114,18 @@ def run_one(
             "--limit", min=1, help="Draw this many items, evenly over the groups. The table says so."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of every draw.")] = 0,
+    seeds: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--seed", help="Of every draw; given several times, one run each.", show_default="0", metavar="N"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="Folder of the run; one that was begun goes on. Left out: a folder under runs/bench.",
+            help="Folder of the run; one that was begun goes on. Several seeds have folders in it. Left out: "
+            "a folder under runs/bench.",
             metavar="DIR",
         ),
     ] = None,
@@ -159,7 +166,8 @@ def run_one(
 ) -> None:
     """Run one experiment with any number of readers or methods.
 
-    One row per item and contender is written as it goes: a run that was stopped goes on where it was.
+    One row per item and contender is written as it goes: a run that was stopped goes on where it was. Several
+    seeds share models, readers and all that those said; with --json each is a line.
     """
     from latentqa.benchmarks import check_names, find_experiment
     from latentqa.cli.settings import load_settings
@@ -173,27 +181,36 @@ def run_one(
     chosen = named or _readers(entry)
     root = _root(entry, data)
     organism = "-organism" if getattr(settings, "organism", False) else ""
-    call = Call(
-        entry=entry,
-        settings=settings,
-        root=root,
-        readers=chosen,
-        named=named is not None,
-        limit=limit,
-        seed=seed,
-        folder=out or OUT / f"{name}{organism}{f'-limit{limit}' if limit else ''}-seed{seed}",
-        share=share,
-        decoder=decoder,
-        target=target,
-        budget=budget,
-        judge_url=judge,
-        judge_model=judge_model,
-        dtype=dtype,
-        device=device,
-    )
-    result, lines = call.run()
-    note(f"kept in {call.folder}")
-    typer.echo(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
+    drawn = list(dict.fromkeys(seeds or [0]))
+    models: dict[bool, Any] = {}
+    made: dict[Any, Any] = {}
+    for seed in drawn:
+        folder = OUT / f"{name}{organism}{f'-limit{limit}' if limit else ''}-seed{seed}"
+        if out is not None:
+            folder = out if len(drawn) == 1 else out / f"seed{seed}"
+        call = Call(
+            entry=entry,
+            settings=settings,
+            root=root,
+            readers=chosen,
+            named=named is not None,
+            limit=limit,
+            seed=seed,
+            folder=folder,
+            share=share,
+            decoder=decoder,
+            target=target,
+            budget=budget,
+            judge_url=judge,
+            judge_model=judge_model,
+            dtype=dtype,
+            device=device,
+            models=models if entry.kind == "items" else {},
+            made=made,
+        )
+        result, lines = call.run()
+        note(f"kept in {call.folder}")
+        typer.echo(json.dumps(result, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 @bench.command("all", epilog=EXAMPLES)

@@ -51,6 +51,7 @@ class Call:
         judge_url: address of the judge of free answers, if there is one.
         judge_model: its name there.
         models: the loaded models by whether a decoder is among them; calls that share it load them once.
+        made: readers that calls with other seeds use again, and the activations that they read.
     """
 
     entry: Entry
@@ -70,6 +71,7 @@ class Call:
     judge_url: str | None = None
     judge_model: str = ""
     models: dict[bool, tuple[Target, Decoder | None]] = field(default_factory=dict)
+    made: dict[Any, Any] = field(default_factory=dict)
 
     def run(self) -> tuple[dict[str, Any], list[str]]:
         """Run it, and give its figures as JSON has them and as lines."""
@@ -109,7 +111,9 @@ class Call:
             moved=experiment.layers,
             signals=experiment.signals,
         )
-        make = maker(experiment.name, shared, self.folder, self.share or self.folder.parent / SHARED)
+        vars(shared)["reads"] = self.made.setdefault("reads", shared.reads)
+        share = self.share or self.folder.parent / SHARED
+        make = maker(experiment.name, shared, self.folder, share, self.made)
         lineup = line_up(experiment, self.readers, dict(READERS), make)
         for reader, why in lineup.refused.items():
             if self.named:

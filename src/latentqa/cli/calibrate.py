@@ -55,6 +55,15 @@ def calibrate(
     samples: Annotated[
         int, typer.Option("--samples", min=0, help="Answers drawn to each, so that agreement counts too.")
     ] = 0,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance",
+            min=0.0,
+            help="Weight with which answers are guided by the mean activation from now on. Left out: the "
+            "card's.",
+        ),
+    ] = None,
     target: options.TargetName = None,
     dtype: options.Dtype = "auto",
     device: options.Device = "auto",
@@ -76,6 +85,8 @@ def calibrate(
     )
     from latentqa.decoder import calibrate as fit
 
+    if guidance is not None:
+        reader.card = reader.card.model_copy(update={"guidance": guidance})
     given = None if dialogs is None else [item.dialog for item in read_dialogs(str(dialogs))]
     with progress("calibrating") as advance:
         fit(reader, count, dialogs=given, threshold=threshold, progress=advance)

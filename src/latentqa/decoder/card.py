@@ -107,6 +107,7 @@ class Card(BaseModel):
         span: the span that is read unless another is asked for.
         spans: all spans that it was trained on.
         prompt: the decoder prompt.
+        guidance: weight of the guidance of its answers by the mean activation, unless another is asked for.
         data: training data, path below the data root → sha256.
         training: settings and course of the training.
         figures: measured results.
@@ -136,6 +137,7 @@ class Card(BaseModel):
     span: str = "stimulus"
     spans: tuple[str, ...] = ("stimulus",)
     prompt: PromptCard
+    guidance: float = Field(0.0, ge=0, allow_inf_nan=False)
     data: dict[str, str] = {}
     training: dict[str, Any] = {}
     figures: dict[str, Any] = {}

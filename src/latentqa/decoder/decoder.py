@@ -26,6 +26,7 @@ from latentqa.models import remove_adapter, save_adapter
 from latentqa.types import Activation, Answer, Query, Score, Verdict
 
 MEMORY = 100_000  # reference scores kept
+GUIDE = "mean"  # the reference that guides answers
 SAMPLE_TEMPERATURE = 0.7  # of the samples that a greedy answer is compared with
 Key = tuple[tuple[object, ...], str, tuple[int, ...]]  # what it is put to, question, answer
 
@@ -85,7 +86,7 @@ class Decoder:
             what: an `Activation`, or a sequence of `Query`.
             question: the question, if `what` is an activation.
             options: `max_new_tokens`, `temperature`, `stop`, `seed`, `reference`, `batch_size`, `samples`,
-                `specificity`, `support`, `max_error`, `on_answer`; see `ask_many`.
+                `specificity`, `support`, `max_error`, `guidance`, `on_answer`; see `ask_many`.
 
         Raises:
             QuestionError: an empty question.
@@ -112,6 +113,7 @@ class Decoder:
         specificity: bool = False,
         support: bool = True,
         max_error: float | None = None,
+        guidance: float | None = None,
         on_answer: Callable[[int, Answer], None] | None = None,
     ) -> list[Answer]:
         """Answer each (activation, question); questions on one activation share its prefix.
@@ -130,6 +132,8 @@ class Decoder:
                 percentile and no verdict but `not sure`, and costs about half.
             max_error: an answer is `not sure` unless its p(correct) is one from which on at most this share
                 (0–1) of the answers that the card's confidence was fitted on were wrong.
+            guidance: `w` of classifier-free guidance by the mean activation (see `Sampling`); 0 is off, and
+                None is the card's, with which its verdicts were calibrated.
             on_answer: called with (index, answer) as each batch ends.
 
         Returns:
@@ -149,9 +153,10 @@ class Decoder:
             raise ConfigError(
                 f"max_new_tokens and batch_size must be 1 or more; got {max_new_tokens} and {batch_size}."
             )
+        weight = self._guidance(guidance)
         for activation, question in pairs:
             self._check(activation, question)
-        sampling = Sampling(max_new_tokens, temperature, tuple(stop), seed)
+        sampling = Sampling(max_new_tokens, temperature, tuple(stop), seed, weight)
         answers: list[Answer] = []
         for first in range(0, len(pairs), batch_size):
             batch = pairs[first : first + batch_size]
@@ -163,17 +168,12 @@ class Decoder:
         return answers
 
     def stream(self, activation: Activation, question: str, *, max_new_tokens: int = 40) -> Iterator[str]:
-        """Pieces of one greedy answer as they are generated."""
+        """Pieces of one greedy answer as they are generated, guided as the card says."""
         self._check(activation, question)
         said = ""
+        sampling = Sampling(max_new_tokens, guidance=self._guidance(None))
         with self.wiring.active():
-            rows = [Row(0, question)]
-            for answers in stream(
-                self.wiring,
-                [self.wiring.slot(activation.vectors, activation.positions)],
-                rows,
-                Sampling(max_new_tokens),
-            ):
+            for answers in stream(self.wiring, *self._posed([(activation, question)], sampling)):
                 text = self._text(answers[0])
                 if not text.endswith("\ufffd"):  # half a character: wait for the rest
                     yield text[len(said) :]
@@ -345,14 +345,27 @@ class Decoder:
         return answers
 
     def _generate(self, batch: Sequence[tuple[Activation, str]], sampling: Sampling) -> list[Generated]:
-        slots, place = [], {}
-        for activation, _ in batch:
-            if id(activation) not in place:
-                place[id(activation)] = len(slots)
-                slots.append(self.wiring.slot(activation.vectors, activation.positions))
-        rows = [Row(place[id(activation)], question) for activation, question in batch]
         with self.wiring.active():
-            return generate(self.wiring, slots, rows, sampling)
+            return generate(self.wiring, *self._posed(batch, sampling))
+
+    def _posed(
+        self, batch: Sequence[tuple[Activation, str]], sampling: Sampling
+    ) -> tuple[list[Slot], list[Row], Sampling, list[int]]:
+        """What `stream` takes: slots, each once, rows on them, and the reference of each where it guides."""
+        slots: list[Slot] = []
+        place: dict[object, int] = {}
+
+        def slot(activation: Activation, reference: str | None) -> int:
+            where = self._place(activation, reference)
+            if where not in place:
+                place[where] = len(slots)
+                slots.extend(self._slots(activation, reference))
+            return place[where]
+
+        rows = [Row(slot(activation, None), question) for activation, question in batch]
+        if sampling.guidance == 0:
+            return slots, rows, sampling, []
+        return slots, rows, sampling, [slot(activation, GUIDE) for activation, _ in batch]
 
     def _with_agreement(
         self,
@@ -424,11 +437,11 @@ class Decoder:
     def _supports(
         self, batch: Sequence[tuple[Activation, str]], generated: Sequence[Generated], reference: str
     ) -> list[float]:
-        priors = self.logprobs(batch, self._answer_tokens(generated), reference=reference)
-        return [
-            sum(answer.logprobs) / max(1, len(answer.logprobs)) - prior
-            for answer, prior in zip(generated, priors, strict=True)
-        ]
+        if reference == GUIDE and all(answer.reference_logprobs for answer in generated):
+            priors = [_mean(answer.reference_logprobs) for answer in generated]
+        else:
+            priors = self.logprobs(batch, self._answer_tokens(generated), reference=reference)
+        return [_mean(answer.logprobs) - prior for answer, prior in zip(generated, priors, strict=True)]
 
     def _answer_tokens(self, generated: Sequence[Generated]) -> list[tuple[int, ...]]:
         """Token ids of each answer, with the end of turn where it was reached."""
@@ -498,6 +511,21 @@ class Decoder:
         positions = activation.positions if self.wiring.shift_positions else ()
         return reference, span, activation.layers, activation.vectors.shape[1], positions
 
+    def _guidance(self, wanted: float | None) -> float:
+        """The weight that was asked for, or the card's.
+
+        Raises:
+            ConfigError: a weight that is negative or not finite, or no mean activation to guide by.
+        """
+        weight = self.card.guidance if wanted is None else wanted
+        if not 0 <= weight < math.inf:
+            raise ConfigError(f"guidance is a finite weight of 0 or more; got {weight}.")
+        if weight and not self.references.mean:
+            raise ConfigError(
+                f"Decoder {self.name} has no mean activation to guide by. Leave guidance out, or set it to 0."
+            )
+        return weight
+
     def _check(self, activation: Activation, question: str) -> None:
         if not question.strip():
             raise QuestionError(
@@ -530,6 +558,10 @@ class Decoder:
         self._memory.update(fresh)
         while len(self._memory) > MEMORY:
             self._memory.popitem(last=False)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
 
 
 def _log_mean(values: Sequence[float], n_tokens: int) -> float:

@@ -147,19 +147,30 @@ class Target:
 
     @torch.no_grad()
     def read_many(self, readings: Sequence[Reading], layers: Sequence[int] | None = None) -> list[Activation]:
-        """Activations of many spans, batched by length; a dialog read at several spans is run once."""
+        """Activations of many spans, batched by length.
+
+        A causal model's states do not depend on what comes later: a dialog is run up to the last token that
+        is read of it, and dialogs that are alike up to there are run once.
+        """
         wanted = tuple(resolve_layer(self.model, layer) for layer in (layers or self.read_layers))
-        by_dialog: dict[tuple[int, ...], list[int]] = {}
+        ends: dict[tuple[int, ...], int] = {}
+        for reading in readings:
+            whole = reading.rendered.token_ids
+            ends[whole] = max(ends.get(whole, 0), _end([reading.span]))
+        beginnings: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for number, reading in enumerate(readings):
-            by_dialog.setdefault(reading.rendered.token_ids, []).append(number)
+            end = ends[reading.rendered.token_ids]
+            start = min(end + 1, completion_start(reading.rendered))  # what a steering changes may differ
+            beginnings.setdefault((reading.rendered.token_ids[:end], start), []).append(number)
         found: dict[int, Activation] = {}
-        for batch in _batches(sorted(by_dialog, key=len)):
-            spans = [[readings[number].span for number in by_dialog[token_ids]] for token_ids in batch]
-            starts = [completion_start(readings[by_dialog[ids][0]].rendered) for ids in batch]
-            with self.completing(starts):
+        order = sorted(beginnings, key=lambda beginning: len(beginning[0]))
+        for batch in _batches([token_ids for token_ids, _ in order]):
+            members, order = order[: len(batch)], order[len(batch) :]
+            spans = [[readings[number].span for number in beginnings[one]] for one in members]
+            with self.completing([start for _, start in members]):
                 parts = read_vectors(self.model, batch, spans, wanted, adapter=self.adapter)
-            for token_ids, vectors in zip(batch, parts, strict=True):
-                for number, part in zip(by_dialog[token_ids], vectors, strict=True):
+            for one, vectors in zip(members, parts, strict=True):
+                for number, part in zip(beginnings[one], vectors, strict=True):
                     found[number] = self._activation(readings[number], part, wanted)
         return [found[number] for number in range(len(readings))]
 
@@ -382,7 +393,7 @@ def read_vectors(
     gradients: bool = False,
     stop: bool = True,
 ) -> list[list[torch.Tensor]]:
-    """One target pass over a batch of dialogs: nothing after the last read layer is computed.
+    """One target pass over a batch of dialogs: nothing after the last read layer or token is computed.
 
     Args:
         model: the target's weights.
@@ -396,12 +407,14 @@ def read_vectors(
     Returns:
         For each dialog and each of its spans, vectors `[L, T, D]`.
     """
-    token_ids, mask = _padded(dialogs, model.device)
-    wanted = torch.zeros_like(mask, dtype=torch.bool)
     kept = [sorted({index for span in group for index in span.indices}) for group in spans]
     for row, indices in enumerate(kept):
         if not indices:
             raise SpanError(f"Dialog {row} of the batch has no span to read. Name one.")
+    read = [token_ids[: _end(group)] for token_ids, group in zip(dialogs, spans, strict=True)]
+    token_ids, mask = _padded(read, model.device)
+    wanted = torch.zeros_like(mask, dtype=torch.bool)
+    for row, indices in enumerate(kept):
         wanted[row, indices] = True
     with (
         active_adapter(model, adapter),
@@ -451,6 +464,11 @@ def _check_sampling(max_new_tokens: int, temperature: float, top_p: float, batch
             f"Got max_new_tokens {max_new_tokens}, batch_size {batch_size}, temperature {temperature}, top_p "
             f"{top_p}. Sizes are 1 or more, a temperature is finite and 0 or more, top_p is in (0, 1]."
         )
+
+
+def _end(spans: Sequence[Span]) -> int:
+    """How many tokens of a dialog are run so that all spans are read."""
+    return max(index for span in spans for index in span.indices) + 1
 
 
 def _pick(vectors: torch.Tensor, kept: list[int], spans: Sequence[Span]) -> list[torch.Tensor]:

@@ -70,6 +70,7 @@ REFERENCE_DIALOGS = 512
 REFERENCE_POOL = 20_000  # examples of a part that they are taken from
 RENDERED_KEPT = 4096  # dialogs
 DECODER_FOLDER = "decoder"
+GUIDANCE = 1.0  # of a new decoder's answers, docs/results.md
 
 
 @dataclass(frozen=True)
@@ -388,6 +389,7 @@ def _card(
             template=config.template,
             shift_positions=config.shift_positions,
         ),
+        guidance=GUIDANCE,
         data=mix.hashes,
     )
 
