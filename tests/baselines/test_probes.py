@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from latentqa.baselines import FitItem, ReaderContext, ReaderError
-from latentqa.baselines.probes import UNSEEN, LinearProbe, _Inputs
+from latentqa.baselines.probes import UNSEEN, LinearProbe, _folds, _Inputs
 from latentqa.decoder import Target
 from latentqa.errors import DataError, MissingPackageError
 from latentqa.types import Query
@@ -70,6 +71,43 @@ def test_a_class_of_one_trains_and_is_counted(context: ReaderContext) -> None:
     items = planted(9)[:9] + [FitItem(planted(1, seed=8)[0].query, "a king", "king")]
     reader.fit(items)
     assert reader.choices["classes"] == 5 and reader.choices["classes of one"] == 1
+
+
+def test_items_of_a_unit_are_held_out_together() -> None:
+    units = [("nurse", f"subject {n // 4}") for n in range(24)] + [("monk", "one")] * 5
+    folds, count = _folds(units, 0)
+    assert count == {"nurse": 6, "monk": 1}
+    assert folds[24:] == [-1] * 5  # a class of one unit always trains
+    by_unit = [set(folds[first : first + 4]) for first in range(0, 24, 4)]
+    assert all(len(own) == 1 for own in by_unit)
+    assert sorted(own.pop() for own in by_unit) == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("unit", ["", "the label's own"])
+def test_without_units_to_tell_apart_each_item_is_alone(unit: str) -> None:
+    folds, count = _folds([("nurse", unit)] * 7 + [("monk", unit)], 0)
+    assert sorted(folds) == [-1, 0, 0, 0, 1, 1, 2, 2] and count == {"nurse": 7, "monk": 1}
+
+
+def test_what_a_unit_gives_away_is_not_what_is_chosen(target: Target) -> None:
+    """Layer 1 names the unit, layer 2 hints at its class: only the second reads units never trained on."""
+    generator = torch.Generator().manual_seed(3)
+    directions = torch.randn(4, 32, generator=torch.Generator().manual_seed(99))
+    names = torch.randn(12, 32, generator=torch.Generator().manual_seed(5))
+    items = []
+    for number, item in enumerate(planted(48)):
+        unit = number % 12  # four items of each, all of one class
+        vectors = torch.randn(2, 6, 32, generator=generator)
+        vectors[0] = 0.05 * vectors[0] + names[unit]
+        vectors[1] += 0.3 * directions[unit % 4]
+        query = replace(item.query, activation=activation(vectors))
+        items.append(replace(item, query=query, unit=f"subject {unit}"))
+    chosen = {}
+    for name, given in (("units", items), ("alone", [replace(item, unit="") for item in items])):
+        reader = LinearProbe(ReaderContext(target, layers=(1, 2), budget=2))
+        reader.fit(given)
+        chosen[name] = reader.choices["layer"]
+    assert chosen == {"units": 2, "alone": 1}
 
 
 def test_poor_splits_are_refused(context: ReaderContext) -> None:

@@ -43,7 +43,7 @@ def test_calibration_is_fitted_on_training_labels_and_measured_on_others(
     for item in experiment.items:
         splits[item.flags["split"]].add(item.meta["label"])
     assert not splits["fit"] & splits["test"]
-    assert sum(item.flags["split"] == "test" for item in experiment.items) == 24 * 2 * 4
+    assert sum(item.flags["split"] == "test" for item in experiment.items) == 24 * 2 * 5
     reader = Doubter(experiment)
     finished = run(
         experiment, [Contender("oracle", lambda: reader)], tmp_path / "run", SUBJECT, embed=bag_of_letters

@@ -23,11 +23,14 @@ class FitItem:
         query: dialog, span and question.
         answer: the right answer's text.
         label: class name, for probes that know only classes (a relation's object, a published label).
+        unit: what it shares with others that say the same thing twice, such as its subject: where a probe
+            holds items out to choose its settings, it holds out those of a unit together. Empty is alone.
     """
 
     query: Query
     answer: str
     label: str
+    unit: str = ""
 
 
 Validation = Sequence[tuple[FitItem, tuple[str, ...]]]

@@ -35,9 +35,10 @@ class LinearProbe:
     """Labels by multinomial logistic regression, one probe for each question that it was fitted on.
 
     Inputs are the span's mean and its last token at one layer, standardised. Layer, inputs and penalty are
-    chosen by cross-validated log-likelihood inside the training split, never on the validation items. A
-    candidate stands for the label that it was the answer of in training; `support` and `logprob` are both the
-    label's log-probability, since labels need no prior taken off. What no training item had ranks last.
+    chosen by cross-validated log-likelihood inside the training split, units held out whole, never on the
+    validation items. A candidate stands for the label that it was the answer of in training; `support` and
+    `logprob` are both the label's log-probability, since labels need no prior taken off. What no training
+    item had ranks last.
 
     Source: linear classifier probes (Alain and Bengio 2016), as multinomial logistic regression.
     Needs: a training split with at least two items of a class, and scikit-learn.
@@ -215,8 +216,9 @@ class _Classes:
         question: what they were asked.
         labels: of each item.
         inputs: `[N, L, 2 D]`, mean and last token.
-        folds: cross-validation fold of each item; −1 for the only item of its class, which always trains.
-        alone: classes of one item.
+        folds: cross-validation fold of each item, the same for a unit; −1 for a class of one unit, which
+            always trains.
+        alone: classes of one unit.
         label_of: answer text in lower case → label.
         text: label → its commonest answer text.
     """
@@ -244,14 +246,7 @@ class _Classes:
                 f"Each of the {len(counts)} classes of {question!r} has one training item, and a linear "
                 "probe needs one class with two or more. The retrieval probe takes labels that do not repeat."
             )
-        order = random.Random(f"{seed}:folds").sample(range(len(items)), len(items))
-        seen: Counter[str] = Counter()
-        folds = [-1] * len(items)
-        for number in order:
-            label = labels[number]
-            if counts[label] > 1:
-                folds[number] = seen[label] % FOLDS
-                seen[label] += 1
+        folds, units_of = _folds([(item.label, item.unit) for item in items], seed)
         texts: dict[str, Counter[str]] = {}
         for item in items:
             texts.setdefault(item.label, Counter())[item.answer] += 1
@@ -259,7 +254,7 @@ class _Classes:
             _plain(item.answer): item.label for item in items
         }
         text = {label: found.most_common(1)[0][0] for label, found in texts.items()}
-        alone = sum(count == 1 for count in counts.values())
+        alone = sum(count == 1 for count in units_of.values())
         return cls(question, labels, inputs, folds, alone, label_of, text)
 
 
@@ -311,6 +306,27 @@ class _Probe:
             str(label): float(np.log(max(FLOOR, chance)))
             for label, chance in zip(self.model.classes_, chances, strict=True)
         }
+
+
+def _folds(units: Sequence[tuple[str, str]], seed: int) -> tuple[list[int], Counter[str]]:
+    """Fold of each item, and the number of units of each label, which are dealt out in turn.
+
+    Args:
+        units: label and unit of each item; an empty unit, or the only one of every label, is each item alone.
+        seed: of the order of units.
+    """
+    together = len(set(units)) > len({label for label, _ in units})
+    units = [
+        (label, unit if unit and together else str(number)) for number, (label, unit) in enumerate(units)
+    ]
+    different = sorted(set(units))
+    counts = Counter(label for label, _ in different)
+    seen: Counter[str] = Counter()
+    fold_of: dict[tuple[str, str], int] = {}
+    for unit in random.Random(f"{seed}:folds").sample(different, len(different)):
+        fold_of[unit] = -1 if counts[unit[0]] == 1 else seen[unit[0]] % FOLDS
+        seen[unit[0]] += 1
+    return [fold_of[unit] for unit in units], counts
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:

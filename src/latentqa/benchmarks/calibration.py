@@ -87,7 +87,8 @@ class CalibrationSettings(ExperimentSettings):
 def calibration(root: Path, settings: CalibrationSettings, tools: Tools) -> Experiment:
     """The experiment of every (label, question, kind) of the evaluation files.
 
-    Items with a system prompt come a second time with it as a first user turn.
+    Items with a system prompt come again with it as a first user turn, which the assistant acknowledges or,
+    where rules can derive that, restates.
 
     Raises:
         DataError: the evaluation or training files are missing.
@@ -216,7 +217,7 @@ def _predict(rows: list[Row], reader: str, predictor: Predictor) -> None:
 
 
 def confidence_items(examples: Sequence[Example], split: str, distractors: int, seed: int) -> list[Item]:
-    """Every question of every example, with wrong answers of its group; with a system prompt also as turns.
+    """Every question of every example, with wrong answers of its group; a system prompt also as turns.
 
     Args:
         examples: with pairs.
@@ -224,11 +225,7 @@ def confidence_items(examples: Sequence[Example], split: str, distractors: int, 
         distractors: wrong answers of each.
         seed: of their draw.
     """
-    whole = [
-        variant
-        for example in examples
-        for variant in ([example, as_turns(example)] if example.kind == "system" else [example])
-    ]
+    whole = [form for example in examples for form in _forms(example)]
     pools = _pools(examples)
     items = []
     for example in whole:
@@ -282,6 +279,16 @@ def lend_others(decoder: Decoder, items: Sequence[Item]) -> bool:
     others = some_vectors([activation for activation, _ in decoder.pairs(queries)], N_OTHERS)
     decoder.references = replace(decoder.references, others={decoder.card.span: others})
     return True
+
+
+def _forms(example: Example) -> list[Example]:
+    """The example; one with a system prompt also with it as a turn, acknowledged or restated in the reply."""
+    if example.kind != "system":
+        return [example]
+    turns, restated = as_turns(example), as_turns(example, restate=True)
+    if restated.dialog == turns.dialog:
+        return [example, turns]
+    return [example, turns, restated.model_copy(update={"id": f"{example.id}:restated"})]
 
 
 def _with_specificity(item: Item) -> Item:

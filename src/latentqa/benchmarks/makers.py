@@ -112,4 +112,4 @@ def _ids(items: Sequence[Item]) -> tuple[str, ...]:
 
 
 def _fit_item(item: Item) -> FitItem:
-    return FitItem(item.query, item.gold, str(item.meta.get("label", item.gold)))
+    return FitItem(item.query, item.gold, str(item.meta.get("label", item.gold)), item.unit)
