@@ -37,6 +37,36 @@ def test_a_decoder_reads_through_its_mapping_again_after_loading(config: Make) -
         load_decoder(str(folder), target=load_target(settings.model, **FP32))
 
 
+RAW = {**MAPPED, "mapping": {"ridge": 0.1, "gain": 2.0, "raw": True}}
+
+
+def test_the_token_itself_may_be_written_beside_what_it_is_mapped_to(config: Make) -> None:
+    settings = config(**RAW)
+    folder = Path(str(train(settings).folder))
+    decoder = load_decoder(str(folder), target=(target := load_target(settings.model, **FP32)))
+    assert decoder.card.mapping is not None and decoder.card.mapping.raw and decoder.wiring.raw
+    activation = target.read(toy_examples()[0].dialog)
+    slot = decoder.wiring.slot(activation.vectors, activation.positions)
+    assert decoder.wiring.mapping is not None and slot.vectors is not None
+    assert (
+        slot.n
+        == 2 * activation.vectors.shape[1]
+        == decoder.wiring.empty_slot(*activation.vectors.shape[:2]).n
+    )
+    assert torch.equal(slot.vectors[0::2], decoder.wiring.mapping(activation.vectors)[0])
+    assert torch.equal(slot.vectors[1::2], activation.vectors[-1])  # layer 2 of 1 and 2
+    assert slot.positions == tuple(place for place in activation.positions for _ in range(2))
+    assert decoder.ask(activation, "Who?", max_new_tokens=2, guidance=1.0).support is not None
+
+
+def test_a_run_may_add_the_tokens_themselves_and_not_leave_them_out(config: Make, tmp_path: Path) -> None:
+    plain = str(train(config(output=tmp_path / "plain", **MAPPED)).folder)
+    raw = str(train(config(output=tmp_path / "raw", start=plain, **RAW)).folder)
+    assert torch.equal(Mapping.load(raw).weight, Mapping.load(plain).weight)
+    with pytest.raises(ConfigError, match=r"trained with mapping \(raw\) True, and this run asks for False"):
+        train(config(output=tmp_path / "again", start=raw, **MAPPED))
+
+
 def test_a_resumed_run_keeps_its_mapping(config: Make, every_step: None, tmp_path: Path) -> None:
     whole, stopped = config(output=tmp_path / "a", **MAPPED), config(output=tmp_path / "b", **MAPPED)
     train(whole)
@@ -57,6 +87,8 @@ def test_a_target_of_another_width_is_read(config: Make, tmp_path: Path) -> None
     assert decoder.ask(target.read(toy_examples()[0].dialog), "Who?", max_new_tokens=2).support is not None
     with pytest.raises(ConfigError, match="Choose a base of the target's width, or set a mapping"):
         train(config(target=str(wide), output=tmp_path / "bare"))
+    with pytest.raises(ConfigError, match="a mapping without raw"):
+        train(config(target=str(wide), output=tmp_path / "raw", **RAW))
 
 
 def test_a_mapping_needs_a_block_and_all_layers(config: Make) -> None:

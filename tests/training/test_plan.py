@@ -135,6 +135,37 @@ def test_groups_hold_different_labels_of_one_kind(config: Make) -> None:
             assert len({entry.example for entry in group}) == 4
 
 
+def trades(count: int) -> list[Example]:
+    """Examples of six trades in turn, whose answers have their trade in common and little else."""
+    names = ("baker", "pilot", "singer", "farmer", "judge", "tailor")
+    made = []
+    for number, example in enumerate(toy_examples(count)):
+        answer = f"It is a {names[number % 6]} who answers in manner {number}."
+        made.append(example.model_copy(update={"qa": [QA(question="Who?", answer=answer)]}))
+    return made
+
+
+@pytest.mark.parametrize(("near", "least", "most"), [(0.0, 0, 6), (0.5, 7, 18), (1.0, 24, 24)])
+def test_answers_that_are_alike_are_grouped(config: Make, near: float, least: int, most: int) -> None:
+    examples = trades(96)
+    passes = planned(config(examples=96, contrast={"group": 4, "near": near}), examples)
+    groups = [group for one in passes for group in one.groups]
+    assert len({entry.example for group in groups for entry in group}) == 96
+    named = [{entry.pairs[0][1].split()[3] for entry in group} for group in groups]
+    # of 48 entries at most three of each trade are left over, which is five of twelve groups
+    assert least <= sum(len(own) == 1 for own in named) <= most
+    for group in groups:
+        assert len(group) == 4 and len({examples[entry.example].label for entry in group}) == 4
+
+
+def test_few_different_answers_still_make_groups_if_they_are_alike(config: Make) -> None:
+    answers = [[QA(question="Who?", answer=f"A {('baker', 'pilot')[n % 2]}.")] for n in range(24)]
+    examples = [e.model_copy(update={"qa": qa}) for e, qa in zip(toy_examples(24), answers, strict=True)]
+    passes = planned(config(examples=24, contrast={"group": 4, "near": 1.0}), examples)
+    groups = [group for one in passes for group in one.groups]
+    assert {len(group) for group in groups} == {2} and len(groups) == 12
+
+
 def test_one_question_is_put_to_all_answers_of_a_group(config: Make) -> None:
     examples = toy_examples(24)
     always = planned(config(contrast={"group": 4, "same_question": 1}), examples)

@@ -52,6 +52,7 @@ class MappingCard(BaseModel):
         ridge: penalty of the regression that made it.
         gain: factor on what it predicts.
         dialogs: how many it was fitted on.
+        raw: whether the vector of the last read layer is written beside each mapped one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +60,7 @@ class MappingCard(BaseModel):
     ridge: float
     gain: float
     dialogs: int
+    raw: bool = False
 
 
 class Calibration(BaseModel):

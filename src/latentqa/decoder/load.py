@@ -154,6 +154,7 @@ def make_wiring(card: Card, base: LoadedModel, adapter: str | None, mapping: Map
         adapter,
         card.prompt.shift_positions,
         mapping=None if mapping is None else mapping.to(base.model.device),
+        raw=card.mapping is not None and card.mapping.raw,
     )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -46,6 +47,8 @@ class Wiring:
         shift_positions: placeholders take the positions of the read tokens.
         blocks_path: module path of the blocks where the rule does not find them.
         mapping: what activations pass through before they are written; None writes them as they are.
+        raw: after each mapped vector the token's own one of the last read layer is written, too: a mapping
+            keeps what answers are made of, and little of which word it was.
     """
 
     model: PreTrainedModel
@@ -57,6 +60,7 @@ class Wiring:
     shift_positions: bool = False
     blocks_path: str | None = None
     mapping: Mapping | None = None
+    raw: bool = False
 
     @property
     def width(self) -> int:
@@ -80,7 +84,8 @@ class Wiring:
                 f"An activation is [L, T, D] with at least one token; got {list(vectors.shape)}."
             )
         if self.mapping is not None:
-            vectors = self.mapping(vectors)
+            mapped = self.mapping(vectors)
+            vectors = torch.cat([mapped, vectors[-1:].to(mapped)]) if self.raw else mapped
         n_layers, n_tokens, size = vectors.shape
         flat = vectors.transpose(0, 1).reshape(n_layers * n_tokens, size)
         repeated = None if positions is None else tuple(p for p in positions for _ in range(n_layers))
@@ -88,7 +93,7 @@ class Wiring:
 
     def empty_slot(self, n_layers: int, n_tokens: int) -> Slot:
         """Placeholders of an activation `[L, T, D]` in which nothing is written."""
-        return Slot(None, n_tokens * (1 if self.mapping is not None else n_layers))
+        return Slot(None, n_tokens * (n_layers if self.mapping is None else 1 + self.raw))
 
     @contextmanager
     def active(self) -> Iterator[None]:

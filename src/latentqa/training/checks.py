@@ -37,12 +37,13 @@ def check_fit(config: TrainConfig, target: Target, base: LoadedModel) -> None:
             raise ConfigError(
                 "A mapping takes all read layers together. Set sample_layer: false or mapping: null."
             )
-        return
+        if not config.mapping.raw:
+            return
     if hidden_size(target.model) != hidden_size(base.model):
         raise ConfigError(
             f"Target {target.name} has vectors of {hidden_size(target.model)} dimensions, but the decoder's "
             f"base {base.name} takes {hidden_size(base.model)}. Choose a base of the target's width, or set "
-            "a mapping: its regression takes one width to the other."
+            "a mapping without raw: its regression takes one width to the other."
         )
 
 
@@ -57,6 +58,7 @@ def check_start(config: TrainConfig, target: Target) -> None:
     card = Card.load(find_decoder(config.start))
     mapping = None if config.mapping is None else (config.mapping.ridge, config.mapping.gain)
     theirs = None if card.mapping is None else (card.mapping.ridge, card.mapping.gain)
+    raw = card.mapping is not None and card.mapping.raw
     sides = {
         "kind": (card.kind, config.kind),
         "read layers": (card.read_layers, config.read_layers),
@@ -64,6 +66,7 @@ def check_start(config: TrainConfig, target: Target) -> None:
         "injection": (card.injection, config.injection),
         "scale": (card.scale, config.scale),
         "mapping (ridge, gain)": (theirs, mapping),
+        "mapping (raw)": (raw, raw and config.mapping is not None and config.mapping.raw),
         "prompt template": (card.prompt.template, config.template),
         "target": (card.target_hash, target.weights_hash),
     }

@@ -70,10 +70,13 @@ class MappingSettings(_Settings):
     Attributes:
         ridge: penalty of the regression, as a share of each input's variance.
         gain: factor on the predicted difference from the mean state.
+        raw: write the token's own vector of the last read layer after each mapped one. Needs a target of the
+            decoder's width; a decoder that was trained without may go on (`start`) with it.
     """
 
     ridge: float = Field(0.01, gt=0)
     gain: float = 4.0
+    raw: bool = False
 
 
 class ContrastSettings(_Settings):
@@ -86,6 +89,8 @@ class ContrastSettings(_Settings):
         ranking: weight of "this activation has which answer?", by support.
         sharpness: factor on mean log-probabilities (nats a token) before the softmax.
         same_question: share of groups in which all answers are put to one question.
+        near: share of the examples that are grouped with those whose answers have most words in common, which
+            are harder to tell apart than any others.
         reference: what the support in `ranking` compares with: the `group`'s other activations, or the `mean`
             activation, as ranking by support does later; every answer is then scored on that too.
         prior: with `reference: mean`, weight of the answers' cross-entropy on the mean activation, so that it
@@ -97,6 +102,7 @@ class ContrastSettings(_Settings):
     ranking: float = 1.0
     sharpness: float = 8.0
     same_question: float = Field(0.5, ge=0, le=1)
+    near: float = Field(0.0, ge=0, le=1)
     reference: Literal["group", "mean"] = "group"
     prior: float = Field(0.0, ge=0)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from latentqa.data import QA, Example, for_calibration, plain_examples, plain_pairs, without_control
+from latentqa.data.split import words
 from latentqa.dialogs import DecoderPrompt
 from latentqa.errors import DataError
 from latentqa.training.config import DataSource, TrainConfig
 from latentqa.training.parts import Examples, Part, epoch_scale
 
 WINDOW = 16  # groups sorted by answer length together, so that little is padded
+NEAR_WINDOW = 64  # groups among which answers that are alike are sought
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ def _epoch(config: TrainConfig, examples: Examples, prompt: DecoderPrompt, epoch
     for name in sorted(pools):
         pool = sorted(pools[name], key=lambda labelled: (labelled[1].example, labelled[1].pairs))
         chooser.shuffle(pool)
-        groups += _cut(pool, config.contrast.group, prompt)
+        near = int(config.contrast.near * len(pool))
+        alike, left = _cut_near(pool[:near], config.contrast.group)
+        groups += [*alike, *_cut([*left, *pool[near:]], config.contrast.group, prompt)]
     chooser.shuffle(groups)
     return [_finish(group, plain, config, chooser) for group in groups]
 
@@ -169,6 +174,32 @@ def _deal(window: Sequence[tuple[str, Entry]], size: int) -> tuple[list[Group], 
             whole.append(tuple(group))
             unfilled = [one for one in unfilled if one[0] is not group]
     return whole, [tuple(group) for group, _ in unfilled]
+
+
+def _cut_near(pool: Sequence[tuple[str, Entry]], size: int) -> tuple[list[Group], list[tuple[str, Entry]]]:
+    """Groups of `size` entries whose answers are alike, no two of one label or answer, and what is left.
+
+    Answers are alike if they share words that few other answers have.
+    """
+    groups: list[Group] = []
+    rest: list[tuple[str, Entry]] = []
+    for first in range(0, len(pool), NEAR_WINDOW * size):
+        window = pool[first : first + NEAR_WINDOW * size]
+        said = [words(entry.pairs[0][1]) for _, entry in window]
+        counts = Counter(word for own in said for word in own)
+        left = list(range(len(window)))
+        while left:
+            own = said[left[0]]
+            alike = {n: sum(1 / counts[word] for word in own & said[n]) for n in left[1:]}
+            order = [left[0], *sorted(alike, key=lambda n: -alike[n])]
+            whole, _ = _deal([window[n] for n in order], size)
+            if not whole:
+                break
+            groups.append(whole[0])
+            chosen = set(map(id, whole[0]))
+            left = [n for n in left if id(window[n][1]) not in chosen]
+        rest += [window[n] for n in left]
+    return groups, rest
 
 
 def _finish(group: Group, plain: Sequence[Entry], config: TrainConfig, chooser: random.Random) -> Group:

@@ -311,6 +311,7 @@ def _with_mapping(config: TrainConfig, mix: Mix, target: Target, base: LoadedMod
     """Fit the mapping, or take that of the run that is resumed."""
     if config.mapping is None:
         return wiring
+    wiring = replace(wiring, raw=config.mapping.raw)
     output = Path(config.output)
     if config.start is not None:
         mapping = Mapping.load(find_decoder(config.start))
@@ -332,7 +333,7 @@ def _gathered(config: TrainConfig, decoder: Decoder, trainer: LITTrainer) -> Dec
     module = LITModule(wiring, target, LossSettings(config.answer, config.contrast, config.read_layers))
     fill(trained_parameters(module), trained)
     target.read_layers = config.read_layers
-    mapped = replace(wiring, mapping=decoder.wiring.mapping)
+    mapped = replace(wiring, mapping=decoder.wiring.mapping, raw=decoder.wiring.raw)
     return Decoder(mapped, decoder.card, decoder.references, target)
 
 
@@ -378,7 +379,10 @@ def _card(
         mapping=None
         if config.mapping is None
         else MappingCard(
-            ridge=config.mapping.ridge, gain=config.mapping.gain, dialogs=len(mapped_dialogs(mix))
+            ridge=config.mapping.ridge,
+            gain=config.mapping.gain,
+            dialogs=len(mapped_dialogs(mix)),
+            raw=config.mapping.raw,
         ),
         span="stimulus" if "stimulus" in named else next(iter(named), "all"),
         spans=tuple(mix.spans),
