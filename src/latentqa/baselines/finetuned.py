@@ -19,6 +19,7 @@ from latentqa.baselines.fit import FitItem, ReaderError, Validation
 from latentqa.baselines.ranking import check_queries, plain_answer, rank
 from latentqa.baselines.search import reciprocal_rank
 from latentqa.baselines.text import visible_text
+from latentqa.baselines.unfinished import UNFINISHED_FILE, load_unfinished, save_unfinished
 from latentqa.decoder import Wiring
 from latentqa.decoder.forward import Row
 from latentqa.decoder.generate import Sampling, generate
@@ -48,6 +49,7 @@ GROUP = 6
 SAME_QUESTION = 0.5
 REFERENCES = 8
 CHECKPOINTS = 4  # how often the validation items are ranked during training
+SAVE_EVERY = 20  # steps
 VALIDATION = 64  # of them at most
 BATCH = 8
 FINGERPRINT = "text-finetuned.json"
@@ -60,6 +62,7 @@ class TextFinetuned:
     It is a decoder in all but what it is given: the placeholders of its prompt hold the embeddings of the
     visible text's tokens, and prompt, loss (ranking term included), adapter and number of examples are those
     of training a decoder. Of four points of the run, the one that ranks the validation items best is kept.
+    A run that was stopped goes on where it was last saved.
     Support is against eight other training texts (log of the mean probability).
 
     Source: the text control of Li et al. (2025), finetuned like a decoder.
@@ -101,7 +104,7 @@ class TextFinetuned:
         )
         fingerprint = self._fingerprint(items, texts, validation)
         if not self._load(fingerprint):
-            self._train(items, validation)
+            self._train(items, validation, fingerprint)
             self._save(fingerprint)
 
     def ask(self, queries: Sequence[Query], /) -> list[Answer]:
@@ -150,7 +153,7 @@ class TextFinetuned:
             )
         return self._wiring
 
-    def _train(self, items: Sequence[FitItem], validation: Validation) -> None:
+    def _train(self, items: Sequence[FitItem], validation: Validation, fingerprint: str) -> None:
         model, name = self._target.model, self._free_name()
         config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear")
         add_adapter(model, config, name, seed=self._seed)
@@ -161,8 +164,17 @@ class TextFinetuned:
         n_steps = max(1, math.ceil(self._examples / EXAMPLES_PER_STEP))
         ends = {math.ceil(n_steps * (i + 1) / self._checkpoints) for i in range(self._checkpoints)}
         best: tuple[float, int, list[Tensor]] | None = None
-        tried = 0
+        done = tried = 0
+        whose = {"fingerprint": fingerprint}
+        if self._folder is not None and (
+            found := load_unfinished(self._folder, parameters, optimizer, whose)
+        ):
+            done, tried = found[0]["step"], found[0]["tried"]
+            if found[1]:
+                best = found[0]["value"], found[0]["best"], found[1]
         for step, groups in enumerate(self._steps(items, n_steps), start=1):
+            if step <= done:
+                continue
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * _schedule(step / n_steps)
             self._step(module, groups, parameters, optimizer)
@@ -171,6 +183,10 @@ class TextFinetuned:
                 value = self._judge(validation)
                 if best is None or value > best[0]:
                     best = value, step, [parameter.detach().clone() for parameter in parameters]
+            if self._folder is not None and step % SAVE_EVERY == 0:
+                judged = {} if best is None else {"value": best[0], "best": best[1]}
+                about = {**whose, "step": step, "tried": tried, **judged}
+                save_unfinished(self._folder, parameters, optimizer, [] if best is None else best[2], about)
         if best is not None:
             with torch.no_grad():
                 for parameter, kept in zip(parameters, best[2], strict=True):
@@ -300,6 +316,7 @@ class TextFinetuned:
         kept = {"fingerprint": fingerprint, "choices": self.choices}
         unfinished.write_text(json.dumps(kept, indent=2), encoding="utf-8")
         unfinished.replace(self._folder / FINGERPRINT)
+        (self._folder / UNFINISHED_FILE).unlink(missing_ok=True)
 
 
 class _TextModule(LITModule):
