@@ -83,7 +83,7 @@ def test_standard_input_is_read(latentqa: Callable[..., Result], decoder) -> Non
 
 def test_settings_reach_the_decoder(latentqa: Callable[..., Result], decoder) -> None:
     given = ("--max-new-tokens", "7", "--temperature", "0.5", "--reference", "shuffled", "--batch-size", "3")
-    latentqa("ask", "--user", "Hi", *given, "Who?")
+    latentqa("ask", "--user", "Hi", *given, "--guidance", "0.5", "Who?")
     assert decoder.settings == {
         "max_new_tokens": 7,
         "temperature": 0.5,
@@ -92,6 +92,7 @@ def test_settings_reach_the_decoder(latentqa: Callable[..., Result], decoder) ->
         "samples": 0,
         "specificity": False,
         "max_error": None,
+        "guidance": 0.5,
     }
     latentqa("ask", "--user", "Hi", "--samples", "4", "--specificity", "--max-error", "0.2", "Who?")
     assert decoder.settings.items() >= {"samples": 4, "specificity": True, "max_error": 0.2}.items()

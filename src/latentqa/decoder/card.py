@@ -139,7 +139,7 @@ class Card(BaseModel):
     span: str = "stimulus"
     spans: tuple[str, ...] = ("stimulus",)
     prompt: PromptCard
-    guidance: float = Field(0.0, ge=0, allow_inf_nan=False)
+    guidance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     data: dict[str, str] = {}
     training: dict[str, Any] = {}
     figures: dict[str, Any] = {}
