@@ -114,6 +114,11 @@ def test_calibrate_rewrites_the_card(decoder_folder: str, tmp_path: Path) -> Non
     card = json.loads((copied / "latentqa.json").read_text())
     assert "20 answers on ordinary dialogs" in printed
     assert card["calibration"]["threshold"] == 80 and len(card["calibration"]["supports"]) == 20
+    assert card["guidance"] == 1.0  # as trained
+    run("calibrate", str(copied), "--count", "20", "--guidance", "0", "--device", "cpu")
+    unguided = json.loads((copied / "latentqa.json").read_text())
+    assert unguided["guidance"] == 0
+    assert unguided["calibration"]["supports"] != card["calibration"]["supports"]
 
 
 def test_the_targets_completions_become_examples(
