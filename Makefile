@@ -35,7 +35,9 @@ builtin: runs/builtin/completions.jsonl runs/builtin/told.jsonl $(TASKS) ## trai
 	$(BIN)/latentqa train --config src/latentqa/builtin/widen.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/settle.yaml
 	$(BIN)/latentqa train --config src/latentqa/builtin/broaden.yaml
-	$(BIN)/latentqa calibrate runs/builtin/broadened/decoder --labels $$LATENTQA_DATA/latentqa/train
+	$(BIN)/latentqa train --config src/latentqa/builtin/recall.yaml
+	$(BIN)/latentqa train --config src/latentqa/builtin/sharpen.yaml
+	$(BIN)/latentqa calibrate runs/builtin/sharpened/decoder --labels $$LATENTQA_DATA/latentqa/train
 
 runs/builtin/completions.jsonl: $(INSTALLED)
 	mkdir -p $(@D)

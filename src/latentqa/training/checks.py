@@ -66,6 +66,7 @@ def check_start(config: TrainConfig, target: Target) -> None:
         "injection": (card.injection, config.injection),
         "scale": (card.scale, config.scale),
         "mapping (ridge, gain)": (theirs, mapping),
+        # Raw vectors may be added to a decoder that had none, and not taken away.
         "mapping (raw)": (raw, raw and config.mapping is not None and config.mapping.raw),
         "prompt template": (card.prompt.template, config.template),
         "target": (card.target_hash, target.weights_hash),
