@@ -18,6 +18,7 @@ from latentqa.models import (
     enable_checkpointing,
     find_blocks,
     remove_adapter,
+    scaled_adapter,
     set_active,
     tiny_model,
 )
@@ -223,6 +224,24 @@ def test_a_checkpointed_graph_may_be_walked_twice() -> None:
     once = [gradient.clone() for gradient in gradients(model, "target")]
     loss.backward()
     assert same(gradients(model, "target"), [2 * gradient for gradient in once])
+
+
+def test_an_adapter_can_be_weaker_for_a_while() -> None:
+    model = adapted("target", "decoder")
+    bare = logits(model)
+    with active_adapter(model, "decoder"):
+        whole = logits(model)
+        with pytest.raises(KeyboardInterrupt), scaled_adapter(model, "decoder", 0.5):
+            half = logits(model)
+            raise KeyboardInterrupt
+        assert torch.equal(logits(model), whole)
+        with scaled_adapter(model, "decoder", 0.0):
+            assert torch.equal(logits(model), bare)
+        with scaled_adapter(model, "target", 0.0):
+            assert torch.equal(logits(model), whole)
+    assert (half - bare).norm() < (whole - bare).norm() and not torch.equal(half, whole)
+    with pytest.raises(AdapterError, match="no LoRA adapter other; it has target, decoder"):
+        scaled_adapter(model, "other", 0.5).__enter__()
 
 
 @pytest.mark.parametrize("architecture", TINY_ARCHITECTURES)

@@ -146,25 +146,59 @@ def test_the_best_version_is_kept_and_a_course_that_gets_no_better_ends(
 def test_a_loss_that_does_not_fall_is_warned_of(
     target: Target, decoder: Decoder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = WeightsSettings(samples=2, held_out=2, batch=2, steps=1, learning_rate=50.0, rank=2, warmup=0)
+    settings = WeightsSettings(
+        samples=2, held_out=2, batch=2, steps=1, learning_rate=50.0, rank=2, warmup=0, decoder_strength=1.0
+    )
     with caplog.at_level(logging.WARNING):
         make_weights(target, decoder, PAIRS, STIMULI, settings)
     assert "did not fall on held-out stimuli" in caplog.text
 
 
-def test_kl_pulls_towards_the_unsteered_target(target: Target, decoder: Decoder) -> None:
+@pytest.mark.parametrize("kl_on", ["reply", "text", "both"])
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (make_weights, WeightsSettings(**LONGER, learning_rate=1e-2)),
+        (make_vector, VectorSettings(**LONGER, norm=1.0)),
+    ],
+)
+def test_kl_pulls_towards_the_unsteered_target(
+    target: Target, decoder: Decoder, make, settings, kl_on: str
+) -> None:
     from latentqa.steering import NeutralReplies, neutral_prompts
 
-    neutral = NeutralReplies.make(target, neutral_prompts()[:4], tokens=6)
+    neutral = NeutralReplies.make(target, neutral_prompts()[:4], tokens=6, bare=kl_on != "reply")
     found = []
     for weight in (0.0, 20.0):
-        settings = WeightsSettings(
-            **LONGER, learning_rate=1e-2, kl=weight, kl_prompts=4, kl_batch=4, kl_tokens=6
-        )
-        made = make_weights(target, decoder, PAIRS, STIMULI, settings)
+        changes = {"kl": weight, "kl_on": kl_on, "kl_prompts": 4, "kl_batch": 4, "kl_tokens": 6}
+        made = make(target, decoder, PAIRS, STIMULI, settings.model_copy(update=changes))
         with steered(target, made):
             found.append(neutral.measure(target))
     assert found[1] < 0.8 * found[0]
+
+
+def test_bare_replies_are_text_without_a_dialog(target: Target) -> None:
+    from latentqa.steering import NeutralReplies
+
+    bare = NeutralReplies.make(target, STIMULI[:2], tokens=6, bare=True)
+    replies = target.generate([[{"role": "user", "content": text}] for text in STIMULI[:2]], max_new_tokens=6)
+    assert [target.tokenizer.decode(ids) for ids in bare.sequences] == replies
+    assert [len(values) for values in bare.expected] == [len(ids) - 1 for ids in bare.sequences]
+
+
+def test_a_steering_is_sought_with_a_weaker_decoder_and_measured_with_the_whole_one(
+    target: Target, decoder: Decoder
+) -> None:
+    settings = {"samples": 4, "held_out": 2, "batch": 2, "steps": 4, "evaluate_every": 2, "norm": 0.05}
+    whole = make_vector(target, decoder, PAIRS, STIMULI, VectorSettings(**settings, decoder_strength=1.0))
+    weaker = make_vector(target, decoder, PAIRS, STIMULI, VectorSettings(**settings, decoder_strength=0.2))
+    before = whole.card.loss_before
+    assert before is not None and before == weaker.card.loss_before
+    assert whole.card.loss_after is not None and weaker.card.loss_after is not None
+    assert whole.card.loss_after < weaker.card.loss_after < before
+    # other directions than the whole decoder's
+    assert whole.vectors is not None and weaker.vectors is not None
+    assert torch.nn.functional.cosine_similarity(whole.vectors, weaker.vectors).max() < 0.99
 
 
 def test_replies_of_the_target_can_be_read_too(target: Target, decoder: Decoder) -> None:

@@ -18,6 +18,7 @@ from latentqa.models.adapters import (
     add_adapter,
     enable_checkpointing,
     remove_adapter,
+    scaled_adapter,
     set_active,
 )
 from latentqa.models.blocks import (
@@ -67,6 +68,7 @@ __all__ = [
     "resolve_dtype",
     "resolve_layer",
     "save_adapter",
+    "scaled_adapter",
     "set_active",
     "tiny_model",
     "tiny_tokenizer",

@@ -28,6 +28,7 @@ from typing import cast
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.functional import cast_adapter_dtype
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel
@@ -97,6 +98,33 @@ def active_adapter(model: nn.Module, name: str | None | tuple[str, ...]) -> Iter
         left = set(adapter_names(model))
         if active_names(model) != before:
             set_active(model, tuple(each for each in before if each in left))
+
+
+@contextmanager
+def scaled_adapter(model: nn.Module, name: str, factor: float) -> Iterator[None]:
+    """Within the context a LoRA adapter's update is multiplied; its weights stay as they are.
+
+    Args:
+        model: that carries the adapter, switched on or not.
+        name: of the adapter.
+        factor: 1 is as trained, 0 the bare base.
+
+    Raises:
+        AdapterError: if the model has no LoRA adapter of that name.
+    """
+    layers = [
+        module for module in model.modules() if isinstance(module, LoraLayer) and name in module.scaling
+    ]
+    if not layers:
+        raise AdapterError(f"The model has no LoRA adapter {name}; it has {', '.join(adapter_names(model))}.")
+    before = [layer.scaling[name] for layer in layers]
+    try:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling[name] = scaling * factor
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling[name] = scaling
 
 
 def add_adapter(model: nn.Module, config: LoraConfig, name: str, *, seed: int = 0) -> None:

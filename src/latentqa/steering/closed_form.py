@@ -47,7 +47,8 @@ def make_closed_form(
         size = min(settings.batch, len(task.readings))
         count = -(-min(settings.samples, len(task.readings)) // size)
         for number, batch in enumerate(islice(task.batches(), count), start=1):
-            vector_backward(task, layers, ground, zero, batch)  # gradients add up in zero.grad
+            with task.softly():
+                vector_backward(task, layers, ground, zero, batch)  # gradients add up in zero.grad
             if progress is not None:
                 progress(number, count)
         assert zero.grad is not None

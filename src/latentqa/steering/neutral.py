@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +16,9 @@ from latentqa.dialogs import render
 from latentqa.errors import DataError
 from latentqa.models import active_adapter
 from latentqa.models.head import logits
+from latentqa.steering.reads import half_precision
+from latentqa.steering.settings import CourseSettings
+from latentqa.steering.stimuli import neutral_prompts
 
 PASS = 8
 """Dialogs of one pass; their logits are in memory together."""
@@ -35,13 +40,16 @@ class NeutralReplies:
 
     @classmethod
     @torch.no_grad()
-    def make(cls, target: Target, prompts: Sequence[str], *, tokens: int = 16) -> NeutralReplies:
+    def make(
+        cls, target: Target, prompts: Sequence[str], *, tokens: int = 16, bare: bool = False
+    ) -> NeutralReplies:
         """Let the target reply greedily, and keep its distribution at each token.
 
         Args:
             target: as it is now, which is the reference.
             prompts: user turns.
             tokens: longest reply.
+            bare: the replies without the dialogs that they belong to, as text like any other.
 
         Raises:
             DataError: no prompt was answered with anything.
@@ -51,6 +59,10 @@ class NeutralReplies:
         sequences, starts = [], []
         for dialog, reply in zip(dialogs, replies, strict=True):
             if not reply:
+                continue
+            if bare:
+                sequences.append(tuple(cast(list[int], target.tokenizer(reply)["input_ids"])))
+                starts.append(1)  # the first token has nothing before it
                 continue
             whole = render(target.tokenizer, [*dialog, {"role": "assistant", "content": reply}])
             message = whole.messages[-1]
@@ -114,3 +126,43 @@ class NeutralReplies:
             values = logits(target.model, hidden[row, start - 1 : len(sequence) - 1])
             found.append(torch.log_softmax(values.float(), dim=-1))
         return found
+
+
+class PullBack:
+    """The KL term of a course: some of the unsteered target's neutral replies at each step.
+
+    Args:
+        kinds: replies of the unsteered target, as such or bare; each step takes as many of each.
+        settings: the term's weight, and how many replies a step takes.
+    """
+
+    def __init__(self, kinds: Sequence[NeutralReplies], settings: CourseSettings) -> None:
+        self._kinds, self._settings = kinds, settings
+        self._order = random.Random(f"neutral:{settings.seed}")
+
+    @classmethod
+    def of(cls, target: Target, settings: CourseSettings) -> PullBack | None:
+        """The term of a target that nothing steers yet; None where its weight is 0."""
+        if not settings.kl:
+            return None
+        prompts = neutral_prompts()[: settings.kl_prompts]
+        bare = {"reply": (False,), "text": (True,), "both": (False, True)}[settings.kl_on]
+        kinds = [NeutralReplies.make(target, prompts, tokens=settings.kl_tokens, bare=one) for one in bare]
+        return cls(kinds, settings)
+
+    def __call__(self, target: Target, *, adapters: tuple[str, ...] = ()) -> float:
+        """The term as the target is now, its gradients added to what requires them.
+
+        Args:
+            target: steered by what is being made.
+            adapters: as for `NeutralReplies.kl`.
+        """
+        total = 0.0
+        for replies in self._kinds:
+            count = min(-(-self._settings.kl_batch // len(self._kinds)), len(replies.sequences))
+            chosen = self._order.sample(range(len(replies.sequences)), count)
+            with half_precision(target):
+                part = replies.kl(target, chosen, adapters=adapters) * self._settings.kl / len(self._kinds)
+            part.backward()
+            total += float(part.detach())
+        return total

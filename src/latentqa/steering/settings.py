@@ -23,6 +23,9 @@ class MakeSettings(BaseModel):
         span: what of a stimulus is read; None is the decoder's own.
         completion_tokens: let the target write so many tokens of a reply first, and read these too (span
             `stimulus+completion`, unless one is named).
+        decoder_strength: share of the decoder's adapter that is on while the steering is sought. A decoder at
+            full strength hears directions that the target hardly uses; nearer to its base it reads as the
+            target reads itself, and what is written for it reaches the target's words.
         margin: nats a token by which the loss of an unwanted answer is raised at most.
         answered: loss, in nats a token, from which on an answer counts as given already.
         tokens_per_pass: padded tokens of one decoder pass; more are accumulated.
@@ -38,6 +41,7 @@ class MakeSettings(BaseModel):
     pairs_per_sample: int = Field(default=2, ge=1)
     span: str | None = None
     completion_tokens: int = Field(default=0, ge=0)
+    decoder_strength: float = Field(default=0.5, gt=0, le=1)
     margin: float = Field(default=2.0, gt=0)
     answered: float = Field(default=0.3, ge=0)
     tokens_per_pass: int = Field(default=1536, ge=64)
@@ -54,12 +58,23 @@ class CourseSettings(MakeSettings):
         read: `last` reads the target as the decoder was trained to; `every` gives each changed block its own
             loss and optimiser: the block's output stands in for the read layers above it, its input is
             detached. It costs a decoder pass per block.
+        kl: weight of the KL term to the unsteered target on neutral prompts, in nats a token; 0 is off.
+        kl_prompts: neutral prompts of that term.
+        kl_batch: of these in each step.
+        kl_tokens: tokens of the unsteered target's own replies on which it is taken.
+        kl_on: the replies as such; their bare text (replies may then change, other text may not); or `both`,
+            half of each.
     """
 
     steps: int = Field(default=24, ge=1)
     evaluate_every: int = Field(default=6, ge=1)
     patience: int = Field(default=3, ge=0)
     read: Literal["last", "every"] = "last"
+    kl: float = Field(default=0.0, ge=0)
+    kl_prompts: int = Field(default=24, ge=1)
+    kl_batch: int = Field(default=4, ge=1)
+    kl_tokens: int = Field(default=16, ge=1)
+    kl_on: Literal["reply", "text", "both"] = "reply"
 
 
 class WeightsSettings(CourseSettings):
@@ -73,10 +88,6 @@ class WeightsSettings(CourseSettings):
         warmup: share of the steps in which it rises; it then falls as a cosine.
         weight_decay: of AdamW.
         max_grad_norm: gradients are clipped to it, those of each optimiser apart.
-        kl: weight of the KL term to the unsteered target on neutral prompts, in nats a token; 0 is off.
-        kl_prompts: neutral prompts of that term.
-        kl_batch: of these in each step.
-        kl_tokens: tokens of the unsteered target's own replies on which it is taken.
     """
 
     steps: int = Field(default=40, ge=1)
@@ -88,10 +99,6 @@ class WeightsSettings(CourseSettings):
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    kl: float = Field(default=0.0, ge=0)
-    kl_prompts: int = Field(default=24, ge=1)
-    kl_batch: int = Field(default=4, ge=1)
-    kl_tokens: int = Field(default=16, ge=1)
 
 
 class DirectionSettings(BaseModel):

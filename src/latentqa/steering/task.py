@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from latentqa.decoder.decoder import Decoder
 from latentqa.decoder.target import Reading, Target
 from latentqa.errors import SpanError, SteeringError
-from latentqa.models import weights_hash
+from latentqa.models import scaled_adapter, weights_hash
 from latentqa.steering.card import adapter_hash, pair_cards
 from latentqa.steering.objective import (
     AskedPair,
@@ -74,6 +74,10 @@ class SteeringTask:
         count = _enough(len(self.pairs), len(slots)) if per_slot is None else per_slot
         return pair_losses(self.decoder, slots, self.pairs, per_slot=count)
 
+    def softly(self) -> AbstractContextManager[None]:
+        """Within it the decoder's adapter is at `decoder_strength`: how steerings are sought."""
+        return softened(self.decoder, self.settings)
+
     def batches(self) -> Iterator[Batch]:
         """Batches without end: a pure function of the seed. All stimuli and all pairs come equally often."""
         settings = self.settings
@@ -132,9 +136,21 @@ def prepare_task(
     count = _enough(len(given), len(slots))
     before = pair_losses(decoder, slots, asked_pairs(decoder, given), per_slot=count)
     _refuse_answered(before, decoder, settings.answered)
-    asked = with_ceilings(before, settings.margin)
+    sought = before
+    if before.unwanted is not None:
+        with softened(decoder, settings):
+            sought = pair_losses(decoder, slots, before.pairs, per_slot=count)
+    asked = with_ceilings(sought, settings.margin)
     before = PairLosses(asked, before.losses)
     return SteeringTask(target, decoder, given, asked, tuple(rest), tuple(held_out), before, settings)
+
+
+def softened(decoder: Decoder, settings: MakeSettings) -> AbstractContextManager[None]:
+    """The decoder at the settings' strength; one without an adapter stays as it is."""
+    wiring = decoder.wiring
+    if wiring.adapter is None or settings.decoder_strength == 1:
+        return nullcontext()
+    return scaled_adapter(wiring.model, wiring.adapter, settings.decoder_strength)
 
 
 def rounded(value: float | None) -> float | None:

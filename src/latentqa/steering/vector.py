@@ -18,6 +18,7 @@ from latentqa.steering.course import Progress, run_course
 from latentqa.steering.frozen import frozen
 from latentqa.steering.geometry import Geometry, measure_geometry
 from latentqa.steering.layers import steerable, up_to_first_read
+from latentqa.steering.neutral import PullBack
 from latentqa.steering.objective import objective_backward
 from latentqa.steering.pairs import Pair
 from latentqa.steering.reads import live_slots, slots_of_every_block
@@ -59,15 +60,16 @@ def make_vector(
     with torch.enable_grad(), frozen(target.model, decoder.wiring.model):
         task = prepare_task(target, decoder, pairs, stimuli, settings)
         ground = measure_geometry(target, task.readings, sorted({*layers, *decoder.read_layers}))
-        search = _Search(task, settings, layers, ground)
-        course = run_course(
-            settings,
-            task.batches(),
-            step=search.step,
-            measure=search.measure,
-            keep=lambda: search.vectors.detach().clone(),
-            progress=progress,
-        )
+        search = _Search(task, settings, layers, ground, PullBack.of(target, settings))
+        with task.softly():
+            course = run_course(
+                settings,
+                task.batches(),
+                step=search.step,
+                measure=search.measure,
+                keep=lambda: search.vectors.detach().clone(),
+                progress=progress,
+            )
         after = task.measure(adding(target, layers, course.best))
     return vector_steering(
         task,
@@ -87,9 +89,15 @@ class _Search:
     """Vectors on their way, and the direction in which they move."""
 
     def __init__(
-        self, task: SteeringTask, settings: VectorSettings, layers: tuple[int, ...], ground: Geometry
+        self,
+        task: SteeringTask,
+        settings: VectorSettings,
+        layers: tuple[int, ...],
+        ground: Geometry,
+        pull_back: PullBack | None,
     ) -> None:
         self._task, self._settings, self._layers, self._ground = task, settings, layers, ground
+        self._pull_back = pull_back
         self._own = ground.only(layers)
         self._bound = settings.norm * self._own.spread[:, None]
         self.vectors = torch.zeros_like(self._own.mean, requires_grad=True)
@@ -98,6 +106,9 @@ class _Search:
     def step(self, number: int, batch: Batch) -> float:
         """Move each vector, and cut it to its bound."""
         objective = vector_backward(self._task, self._layers, self._ground, self.vectors, batch)
+        if self._pull_back is not None:
+            with adding(self._task.target, self._layers, self.vectors):
+                objective += self._pull_back(self._task.target)
         assert self.vectors.grad is not None
         with torch.no_grad():
             direction = self._own.directions(self.vectors.grad, self._settings.metric)

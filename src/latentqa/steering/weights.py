@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,13 +19,12 @@ from latentqa.steering.frozen import frozen
 from latentqa.steering.geometry import Geometry, measure_geometry
 from latentqa.steering.layers import steerable, up_to_last_read
 from latentqa.steering.lora import steering_lora
-from latentqa.steering.neutral import NeutralReplies
+from latentqa.steering.neutral import PullBack
 from latentqa.steering.objective import objective_backward
 from latentqa.steering.pairs import Pair
-from latentqa.steering.reads import half_precision, live_slots, slots_of_every_block
+from latentqa.steering.reads import live_slots, slots_of_every_block
 from latentqa.steering.settings import WeightsSettings
 from latentqa.steering.steering import PREFIX, Steering
-from latentqa.steering.stimuli import neutral_prompts
 from latentqa.steering.task import Batch, SteeringTask, prepare_task, rounded
 
 
@@ -53,19 +51,20 @@ def make_weights(
     config = steering_lora(target, layers, rank=settings.rank, alpha=settings.alpha, targets=settings.targets)
     with torch.enable_grad(), frozen(target.model, decoder.wiring.model):
         task = prepare_task(target, decoder, pairs, stimuli, settings)
-        neutral = _neutral(target, settings)
+        pull_back = PullBack.of(target, settings)
         ground = _ground(task, settings, layers)
         add_adapter(target.model, config, name, seed=settings.seed)
         try:
-            search = _Search(task, settings, layers, name, ground, neutral)
-            course = run_course(
-                settings,
-                task.batches(),
-                step=search.step,
-                measure=search.measure,
-                keep=search.keep,
-                progress=progress,
-            )
+            search = _Search(task, settings, layers, name, ground, pull_back)
+            with task.softly():
+                course = run_course(
+                    settings,
+                    task.batches(),
+                    step=search.step,
+                    measure=search.measure,
+                    keep=search.keep,
+                    progress=progress,
+                )
             search.restore(course.best)
             after = task.measure(wearing(target, name))
             return Steering.from_adapter(
@@ -104,10 +103,10 @@ class _Search:
         layers: tuple[int, ...],
         name: str,
         ground: Geometry | None,
-        neutral: NeutralReplies | None,
+        pull_back: PullBack | None,
     ) -> None:
         self._task, self._settings, self._layers, self._name = task, settings, layers, name
-        self._ground, self._neutral = ground, neutral
+        self._ground, self._pull_back = ground, pull_back
         self._parameters = adapter_parameters(task.target.model, name)
         groups = [self._parameters] if ground is None else _by_block(task.target, name, layers)
         self._optimizers = [
@@ -118,13 +117,12 @@ class _Search:
             )
             for group in groups
         ]
-        self._neutral_order = random.Random(f"neutral:{settings.seed}")
 
     def step(self, number: int, batch: Batch) -> float:
         """One step of each optimiser."""
         objective = self._backward(batch)
-        if self._neutral is not None:
-            objective += self._pull_back(self._neutral)
+        if self._pull_back is not None:
+            objective += self._pull_back(self._task.target, adapters=(self._name,))
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._settings.learning_rate * self._rate(number)
@@ -158,15 +156,6 @@ class _Search:
             groups = groups * len(self._layers)
         return objective_backward(decoder, slots, groups, settings.tokens_per_pass)
 
-    def _pull_back(self, neutral: NeutralReplies) -> float:
-        """The KL term on some neutral prompts, and its gradients."""
-        count = min(self._settings.kl_batch, len(neutral.sequences))
-        chosen = self._neutral_order.sample(range(len(neutral.sequences)), count)
-        with half_precision(self._task.target):
-            part = self._settings.kl * neutral.kl(self._task.target, chosen, adapters=(self._name,))
-        part.backward()
-        return float(part.detach())
-
     def _rate(self, number: int) -> float:
         """Share of the learning rate: a linear rise, then a cosine."""
         rising = self._settings.warmup * self._settings.steps
@@ -189,10 +178,3 @@ def _ground(task: SteeringTask, settings: WeightsSettings, layers: tuple[int, ..
         return None
     needed = sorted({*layers, *task.decoder.read_layers})
     return measure_geometry(task.target, task.readings, needed)
-
-
-def _neutral(target: Target, settings: WeightsSettings) -> NeutralReplies | None:
-    if not settings.kl:
-        return None
-    prompts = neutral_prompts()[: settings.kl_prompts]
-    return NeutralReplies.make(target, prompts, tokens=settings.kl_tokens)
