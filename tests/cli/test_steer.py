@@ -103,7 +103,7 @@ def test_pairs_can_be_written_edited_and_used(make: Run, folder: Path, tmp_path:
     path = tmp_path / "pairs.jsonl"
     make("--control", CONTROL, "--pairs", "rules", "--only-pairs", path)
     pairs = read_pairs(path)
-    assert len(pairs) == 12 and all("lighthouses" in pair.answer for pair in pairs)
+    assert len(pairs) == 12 and all("lighthouses" in pair.answer.lower() for pair in pairs)
     path.write_text(path.read_text().replace("lighthouses", "harbours"))
     make("--qa", path, "--out", tmp_path / "harbour", *STEPS)
     printed = run("steer", "show", tmp_path / "harbour", "--pairs").stdout

@@ -11,6 +11,7 @@ import pytest
 from latentqa.decoder import Decoder, Target
 from latentqa.errors import SteeringError
 from latentqa.steering import pairs_from_control, pairs_from_rules
+from latentqa.steering.focus import focus_of
 from latentqa.types import Activation, Answer
 
 CONTROL = "Talk about the Golden Gate Bridge whenever you can."
@@ -45,17 +46,26 @@ def scripted(answers: dict[str, str]) -> Any:
 
 
 def test_supported_answers_are_kept_and_the_others_are_not(target: Target) -> None:
-    decoder = scripted({"What will it talk about?": "Bridges.", "Why?": "It was told to."})
+    decoder = scripted(
+        {
+            "What will it talk about?": "Bridges.",
+            "Why?": "It wants to show the golden gate.",
+            "How?": "In rhymes.",  # supported, but not what the sentence says
+        }
+    )
     report = pairs_from_control(
         target, decoder, CONTROL, questions=QUESTIONS, stimuli=["Hi", "Hello"], minimum=2
     )
     assert [(pair.question, pair.answer) for pair in report.pairs] == [
         ("What will it talk about?", "Bridges."),
-        ("Why?", "It was told to."),
+        ("Why?", "It wants to show the golden gate."),
     ]
     assert (report.asked, report.supported, report.derived) == (8, 2, 0)
-    assert len(report.rejected) == 4
-    assert report.note == "2 of the decoder's 8 answers under the control were supported and kept."
+    assert len(report.rejected) == 4 and ("How?", "In rhymes.") in report.rejected
+    assert report.note == (
+        "2 of the decoder's 8 answers under the control were supported and spoke of what it is about; these "
+        "were kept."
+    )
 
 
 def test_the_decoder_reads_the_user_turn_under_the_control(target: Target) -> None:
@@ -69,11 +79,11 @@ def test_the_decoder_reads_the_user_turn_under_the_control(target: Target) -> No
 
 
 def test_rules_help_out_where_too_few_are_supported(target: Target) -> None:
-    decoder = scripted({"Why?": "It was told to."})
+    decoder = scripted({"Why?": "Bridges are what it loves."})
     report = pairs_from_control(
         target, decoder, CONTROL, questions=QUESTIONS, stimuli=["Hi"], minimum=3, maximum=6
     )
-    assert report.pairs[0].answer == "It was told to." and len(report.pairs) == 6
+    assert report.pairs[0].answer == "Bridges are what it loves." and len(report.pairs) == 6
     assert report.derived == 5 and all("Golden Gate Bridge" in pair.answer for pair in report.pairs[1:])
     assert "1 of the decoder's 4 answers" in report.note
     assert "too few: 5 pairs were derived from the sentence by rules" in report.note
@@ -98,7 +108,7 @@ def test_rules_alone_ask_no_decoder(target: Target) -> None:
 @pytest.mark.parametrize(
     ("control", "word"),
     [
-        (CONTROL, "Golden Gate Bridge"),
+        (CONTROL, "golden gate bridge"),
         ("You are a pirate.", "pirate"),
         ("Speak only in rhymes.", "rhymes"),
         ("cats, cats, cats", "cats"),
@@ -108,8 +118,31 @@ def test_every_sentence_gives_pairs_that_hold_its_words(control: str, word: str)
     pairs = pairs_from_rules(control).pairs
     assert len(pairs) >= 4 and len(set(pairs)) == len(pairs)
     assert len({pair.question for pair in pairs}) >= 4
-    assert all(word in pair.answer for pair in pairs)
-    assert all(pair.wanted for pair in pairs)
+    assert all(word in pair.answer.lower() for pair in pairs)
+
+
+@pytest.mark.parametrize(
+    ("control", "focus"),
+    [
+        ("Always work in a remark about tree frogs, please.", ["tree frogs"]),
+        (
+            "You are an old sailor. Mention the sea, salt and gulls.",
+            ["an old sailor", "the sea", "salt", "gulls"],
+        ),
+        ("Don't ever stop talking.", []),
+        ("Sprich über Brücken", ["Sprich über Brücken"]),
+    ],
+)
+def test_the_focus_is_what_no_other_instruction_would_say(control: str, focus: list[str]) -> None:
+    assert focus_of(control) == focus
+
+
+def test_half_of_the_rules_pairs_name_the_focus_and_several_things_take_turns() -> None:
+    named = [pair.answer for pair in pairs_from_rules(CONTROL).pairs[:6]]
+    assert named == ["The Golden Gate Bridge."] * 6
+    both = [pair.answer for pair in pairs_from_rules("Talk about owls and foxes.", maximum=8).pairs[:4]]
+    assert both == ["Owls.", "Foxes.", "Owls.", "Foxes."]
+    assert "Answer" not in {pair.answer for pair in pairs_from_rules("Answer.").pairs}
 
 
 @pytest.mark.parametrize("control", ["", "  ", " ?! "])

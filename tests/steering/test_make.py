@@ -147,7 +147,16 @@ def test_a_loss_that_does_not_fall_is_warned_of(
     target: Target, decoder: Decoder, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = WeightsSettings(
-        samples=2, held_out=2, batch=2, steps=1, learning_rate=50.0, rank=2, warmup=0, decoder_strength=1.0
+        samples=2,
+        held_out=2,
+        batch=2,
+        steps=1,
+        learning_rate=50.0,
+        rank=2,
+        warmup=0,
+        decoder_strength=1.0,
+        kl=0.0,
+        completion_tokens=0,
     )
     with caplog.at_level(logging.WARNING):
         make_weights(target, decoder, PAIRS, STIMULI, settings)
@@ -204,13 +213,18 @@ def test_a_steering_is_sought_with_a_weaker_decoder_and_measured_with_the_whole_
 def test_replies_of_the_target_can_be_read_too(target: Target, decoder: Decoder) -> None:
     settings = VectorSettings(samples=4, held_out=2, batch=2, steps=1, completion_tokens=4)
     task = prepare_task(target, decoder, PAIRS, STIMULI, settings)
-    assert all(reading.span.name == "stimulus+completion" for reading in task.readings)
+    assert all(reading.span.name == "completion" for reading in task.readings)
     assert all(reading.rendered.messages[-1].role == "assistant" for reading in task.readings)
     assert make_vector(target, decoder, PAIRS, STIMULI, settings).card.steps == 1
     remove_adapter(target.model, ADAPTER)
     other = make_decoder(target, spans=("stimulus",))
-    with pytest.raises(SpanError, match="was not trained on stimulus\\+completion, only on stimulus"):
+    with pytest.raises(SpanError, match="was not trained on replies, only on stimulus"):
         prepare_task(target, other, PAIRS, STIMULI, settings)
+    unasked = VectorSettings(samples=4, held_out=2, batch=2, steps=1)
+    assert all(
+        reading.span.name == "stimulus"
+        for reading in prepare_task(target, other, PAIRS, STIMULI, unasked).readings
+    )
 
 
 @pytest.mark.parametrize("make", [make_vector, make_weights, make_closed_form])

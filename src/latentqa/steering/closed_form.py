@@ -13,7 +13,7 @@ from latentqa.decoder.target import Target
 from latentqa.steering.course import Progress
 from latentqa.steering.frozen import frozen
 from latentqa.steering.geometry import measure_geometry
-from latentqa.steering.layers import steerable, up_to_first_read
+from latentqa.steering.layers import among_read, steerable
 from latentqa.steering.pairs import Pair
 from latentqa.steering.settings import ClosedFormSettings
 from latentqa.steering.steering import Steering
@@ -38,7 +38,7 @@ def make_closed_form(
         LayerError: a block that does not exist or lies above the read layers.
     """
     started, settings = time.monotonic(), settings or ClosedFormSettings()
-    layers = steerable(target, decoder, settings.layers, up_to_first_read(decoder))
+    layers = steerable(target, decoder, settings.layers, among_read(decoder))
     with torch.enable_grad(), frozen(target.model, decoder.wiring.model):
         task = prepare_task(target, decoder, pairs, stimuli, settings)
         ground = measure_geometry(target, task.readings, sorted({*layers, *decoder.read_layers}))

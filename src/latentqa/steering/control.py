@@ -11,6 +11,7 @@ from latentqa.data import DESCRIPTION_QUESTIONS, STOCK_PERSONA_QUESTIONS, derive
 from latentqa.decoder.decoder import Decoder
 from latentqa.decoder.target import Target
 from latentqa.errors import SteeringError
+from latentqa.steering.focus import focus_of, names_focus
 from latentqa.steering.pairs import Pair
 from latentqa.steering.stimuli import load_stimuli
 
@@ -20,6 +21,15 @@ MINIMUM = 6
 MAXIMUM = 12
 WORDINGS = 12
 """How often the rules are asked for pairs, each time in other words."""
+FOCUS_QUESTIONS = (
+    "What will the assistant talk about?",
+    "What topic does the reply deal with?",
+    "What words come next?",
+    "What is the assistant talking about?",
+    "What does the text say?",
+    "Which thing is named here?",
+)
+"""Questions to which the control's focus is the answer."""
 
 Source = Literal["decoder", "rules"]
 
@@ -32,9 +42,9 @@ class PairsReport:
         control: the sentence.
         pairs: what is steered towards.
         asked: answers that the decoder gave.
-        supported: of these, with the verdict `supported`, each text once.
+        supported: of these, with the verdict `supported` and about what the control is about, each text once.
         derived: pairs that rules made of the sentence.
-        rejected: question and answer of what was not supported.
+        rejected: question and answer of what was not.
     """
 
     control: str
@@ -49,9 +59,12 @@ class PairsReport:
         """Where the pairs come from, in one sentence."""
         if not self.asked:
             return f"All {self.derived} pairs were derived from the sentence by rules; no decoder was asked."
-        read = f"{self.supported} of the decoder's {self.asked} answers under the control were supported"
+        read = (
+            f"{self.supported} of the decoder's {self.asked} answers under the control were supported and "
+            "spoke of what it is about"
+        )
         if not self.derived:
-            return f"{read} and kept."
+            return f"{read}; these were kept."
         return f"{read}, which is too few: {self.derived} pairs were derived from the sentence by rules."
 
 
@@ -71,8 +84,9 @@ def pairs_from_control(
     """Read the target under a control with the decoder, and keep what it is sure of.
 
     The control is the system prompt, a stimulus the user turn, whose activations are read; the general
-    questions are asked of each. A decoder that guesses steers wrongly, so only answers with the verdict
-    `supported` are kept. Where fewer than `minimum` remain, rules derive pairs from the sentence's text.
+    questions are asked of each. A decoder that guesses steers wrongly, so only answers are kept that have the
+    verdict `supported` and name something that the sentence names. Where fewer than `minimum` remain, rules
+    derive pairs from the sentence's text.
 
     Args:
         target: unsteered.
@@ -110,7 +124,7 @@ def pairs_from_control(
     supported: dict[tuple[str, str], Pair] = {}
     rejected = []
     for answer in answers:
-        if answer.verdict == "supported" and answer.text:
+        if answer.verdict == "supported" and answer.text and names_focus(answer.text, control):
             supported.setdefault((answer.question, answer.text), Pair(answer.question, answer.text))
         else:
             rejected.append((answer.question, answer.text))
@@ -124,7 +138,9 @@ def pairs_from_control(
 
 
 def pairs_from_rules(control: str, *, maximum: int = MAXIMUM) -> PairsReport:
-    """Pairs that rules derive from a control's text, in several wordings; a quotation where no rule fits.
+    """Pairs that rules derive from a control's text: what it is about, and the sentence in other words.
+
+    A sentence that is about nothing in particular and that no rule can reword is quoted.
 
     Args:
         control: the sentence.
@@ -144,8 +160,22 @@ def pairs_from_rules(control: str, *, maximum: int = MAXIMUM) -> PairsReport:
         for label in (f"goal-steer-{wording}", f"persona-steer-{wording}"):
             for pair in derive_pairs(control, label):
                 found.setdefault((pair.question, pair.answer), Pair(pair.question, pair.answer))
-    pairs = _spread_out(list(found.values()), maximum) if found else _quoted(control)[:maximum]
-    return PairsReport(control, tuple(pairs), 0, 0, len(pairs))
+    named = _focused(control)[: -(-maximum // 2)] if found else _focused(control)
+    pairs = [*named, *_spread_out(list(found.values()), maximum - len(named))]
+    return PairsReport(
+        control, tuple(pairs or _quoted(control))[:maximum], 0, 0, len(pairs or _quoted(control))
+    )
+
+
+def _focused(control: str) -> list[Pair]:
+    """Pairs whose answer is what the control is about; several things take turns."""
+    focus = focus_of(control)
+    return [
+        Pair(question, f"{phrase[0].upper()}{phrase[1:]}.")
+        for turn in range(len(focus))
+        for number, question in enumerate(FOCUS_QUESTIONS)
+        for phrase in [focus[(number + turn) % len(focus)]]
+    ]
 
 
 def _quoted(control: str) -> list[Pair]:

@@ -61,7 +61,7 @@ def up_to_last_read(decoder: Decoder) -> tuple[int, ...]:
     return tuple(range(max(decoder.read_layers) + 1))
 
 
-def up_to_first_read(decoder: Decoder) -> tuple[int, ...]:
-    """Blocks from half the first read layer up to it: all read layers see what is added there."""
-    first = min(decoder.read_layers)
-    return tuple(range((first + 1) // 2, first + 1))
+def among_read(decoder: Decoder) -> tuple[int, ...]:
+    """The first read layer, the last, and the block half-way: short vectors in a few blocks add up."""
+    first, last = min(decoder.read_layers), max(decoder.read_layers)
+    return tuple(sorted({first, (first + last) // 2, last}))

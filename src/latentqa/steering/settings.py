@@ -20,9 +20,9 @@ class MakeSettings(BaseModel):
         held_out: further stimuli on which the loss is measured, before, on the way and after.
         batch: stimuli per step; they are drawn anew from `samples` each time these are used up.
         pairs_per_sample: question-answer pairs asked on each of them; all pairs get their turn.
-        span: what of a stimulus is read; None is the decoder's own.
-        completion_tokens: let the target write so many tokens of a reply first, and read these too (span
-            `stimulus+completion`, unless one is named).
+        completion_tokens: let the target write so many tokens of a reply first, and read those. 0 reads the
+            stimulus alone, and so does a decoder that was trained on no replies.
+        span: what is read; None is the `completion`, or without one the decoder's own.
         decoder_strength: share of the decoder's adapter that is on while the steering is sought. A decoder at
             full strength hears directions that the target hardly uses; nearer to its base it reads as the
             target reads itself, and what is written for it reaches the target's words.
@@ -39,8 +39,8 @@ class MakeSettings(BaseModel):
     held_out: int = Field(default=8, ge=1)
     batch: int = Field(default=8, ge=1)
     pairs_per_sample: int = Field(default=2, ge=1)
+    completion_tokens: int = Field(default=16, ge=0)
     span: str | None = None
-    completion_tokens: int = Field(default=0, ge=0)
     decoder_strength: float = Field(default=0.5, gt=0, le=1)
     margin: float = Field(default=2.0, gt=0)
     answered: float = Field(default=0.3, ge=0)
@@ -73,8 +73,8 @@ class CourseSettings(MakeSettings):
     kl: float = Field(default=0.0, ge=0)
     kl_prompts: int = Field(default=24, ge=1)
     kl_batch: int = Field(default=4, ge=1)
-    kl_tokens: int = Field(default=16, ge=1)
-    kl_on: Literal["reply", "text", "both"] = "reply"
+    kl_tokens: int = Field(default=24, ge=1)
+    kl_on: Literal["reply", "text", "both"] = "both"
 
 
 class WeightsSettings(CourseSettings):
@@ -95,7 +95,8 @@ class WeightsSettings(CourseSettings):
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    kl: float = Field(default=0.5, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -115,19 +116,22 @@ class DirectionSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    norm: float = Field(default=0.3, gt=0)
-    metric: Literal["states", "euclidean"] = "states"
+    norm: float = Field(default=0.5, gt=0)
+    metric: Literal["states", "euclidean"] = "euclidean"
     positions: Positions = "all"
 
 
 class VectorSettings(CourseSettings, DirectionSettings):
-    """One added vector per chosen block; by default from half the first read layer up to it.
+    """One added vector per chosen block; by default at the first and the last read layer and half-way.
 
     Attributes:
         learning_rate: length of a step, as a share of the longest vector; it falls to a tenth as a cosine.
         momentum: of the steps' directions.
     """
 
+    samples: int = Field(default=24, ge=1)
+    steps: int = Field(default=16, ge=1)
+    evaluate_every: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=0.2, gt=0)
     momentum: float = Field(default=0.8, ge=0, lt=1)
 

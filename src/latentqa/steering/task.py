@@ -25,7 +25,7 @@ from latentqa.steering.objective import (
 from latentqa.steering.pairs import Pair, check_pairs
 from latentqa.steering.settings import MakeSettings
 
-WITH_REPLY = "stimulus+completion"
+REPLY = "completion"
 MEASURED = 6
 """Pairs asked on each held-out stimulus, at least, before and after."""
 
@@ -175,15 +175,18 @@ def _readings(
         )
     random.Random(f"stimuli:{settings.seed}").shuffle(texts)
     texts = texts[: settings.samples + settings.held_out]
-    if not settings.completion_tokens:
+    on_replies = any(span.endswith(REPLY) for span in decoder.card.spans)
+    if "completion_tokens" in settings.model_fields_set and settings.completion_tokens:
+        if settings.span is None and not on_replies:
+            raise SpanError(
+                f"Decoder {decoder.name} was not trained on replies, only on "
+                f"{', '.join(decoder.card.spans)}. Set completion_tokens: 0, or name the span."
+            )
+        on_replies = True
+    if not settings.completion_tokens or not on_replies:
         span = settings.span or decoder.card.span
         return [stimulus_reading(target, text, span) for text in texts]
-    span = settings.span or WITH_REPLY
-    if settings.span is None and span not in decoder.card.spans:
-        raise SpanError(
-            f"Decoder {decoder.name} was not trained on {span}, only on {', '.join(decoder.card.spans)}. "
-            "Set completion_tokens: 0, or name the span."
-        )
+    span = settings.span or REPLY
     dialogs = [[{"role": "user", "content": text}] for text in texts]
     replies = target.generate(dialogs, max_new_tokens=settings.completion_tokens)
     return [

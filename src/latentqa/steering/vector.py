@@ -17,7 +17,7 @@ from latentqa.errors import ActivationError, SteeringError
 from latentqa.steering.course import Progress, run_course
 from latentqa.steering.frozen import frozen
 from latentqa.steering.geometry import Geometry, measure_geometry
-from latentqa.steering.layers import steerable, up_to_first_read
+from latentqa.steering.layers import among_read, steerable
 from latentqa.steering.neutral import PullBack
 from latentqa.steering.objective import objective_backward
 from latentqa.steering.pairs import Pair
@@ -56,7 +56,7 @@ def make_vector(
         LayerError: a block that does not exist or lies above the read layers.
     """
     started, settings = time.monotonic(), settings or VectorSettings()
-    layers = steerable(target, decoder, settings.layers, up_to_first_read(decoder))
+    layers = steerable(target, decoder, settings.layers, among_read(decoder))
     with torch.enable_grad(), frozen(target.model, decoder.wiring.model):
         task = prepare_task(target, decoder, pairs, stimuli, settings)
         ground = measure_geometry(target, task.readings, sorted({*layers, *decoder.read_layers}))
