@@ -123,3 +123,11 @@ def test_ablations_change_one_thing_and_are_settings_of_the_training() -> None:
         assert changed.examples == 2000 and changed.seed == 1
     names = [run.name for run in runs]
     assert "without more.jsonl" in names and "without mapping" in names and "read layer 15" not in names
+
+
+def test_sources_of_one_file_are_left_out_by_their_kinds_of_pairs() -> None:
+    data = [{"path": "builtin", "pair_kinds": [kind]} for kind in ("description", "future")]
+    runs = ablation_plan(AblationSettings(what=("data",)), {"data": data, "plain": 0.1}, 30)
+    names = [run.name for run in runs]
+    assert "without builtin (description)" in names and "without builtin (future)" in names
+    assert len(set(names)) == len(names)

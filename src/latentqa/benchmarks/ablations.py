@@ -110,7 +110,7 @@ def _data(base: Mapping[str, Any]) -> list[PlannedRun]:
     data = [dict(source) for source in base.get("data", ())]
     runs = [
         PlannedRun(
-            f"without {Path(source['path']).name}",
+            f"without {_source_name(source)}",
             "data",
             (_data_override([one for n, one in enumerate(data) if n != number]),),
         )
@@ -123,6 +123,13 @@ def _data(base: Mapping[str, Any]) -> list[PlannedRun]:
         changed = [{**one, "reasoning": 0.0} for one in data]
         runs.append(PlannedRun("without reasoning pairs", "data", (_data_override(changed),)))
     return runs
+
+
+def _source_name(source: Mapping[str, Any]) -> str:
+    """A source as the table names it: its file, and which pairs of it are taken."""
+    kinds = source.get("pair_kinds")
+    name = Path(source["path"]).name
+    return f"{name} ({', '.join(kinds)})" if kinds else name
 
 
 def _ranks(settings: AblationSettings, base: Mapping[str, Any]) -> list[PlannedRun]:
