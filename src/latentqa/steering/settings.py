@@ -73,7 +73,7 @@ class CourseSettings(MakeSettings):
     kl: float = Field(default=0.0, ge=0)
     kl_prompts: int = Field(default=24, ge=1)
     kl_batch: int = Field(default=4, ge=1)
-    kl_tokens: int = Field(default=24, ge=1)
+    kl_tokens: int = Field(default=16, ge=1)
     kl_on: Literal["reply", "text", "both"] = "both"
 
 
@@ -95,7 +95,7 @@ class WeightsSettings(CourseSettings):
     rank: int = Field(default=8, ge=1)
     alpha: float = Field(default=16.0, gt=0)
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     kl: float = Field(default=0.5, ge=0)
     warmup: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
