@@ -66,7 +66,8 @@ def test_every_method_that_searches_has_the_same_budget(
 
     made = make_treatment(name, context(decoder=METHODS[name].needs_decoder, judge=judge, budget=4))
     assert len(judged) == 4 and made.choices["tried"] == 4
-    assert made.strength == 1.0  # the first was the best
+    first = {"vector": 0.3, "closed-form": 0.3}.get(name, 1.0)
+    assert made.strength == first  # the first was the best
 
 
 def test_pairs_are_made_of_the_control_where_there_are_none(context: Callable[..., MethodContext]) -> None:

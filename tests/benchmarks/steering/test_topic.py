@@ -11,6 +11,7 @@ import pytest
 from latentqa.benchmarks import Run, summarize
 from latentqa.benchmarks.report import build_report
 from latentqa.benchmarks.steering import SteeringTools, TopicSettings, topic
+from latentqa.benchmarks.steering.texts import read_controls
 from latentqa.benchmarks.steering.topic import TopicValues, chosen_controls
 from latentqa.decoder import Target
 from latentqa.errors import ConfigError
@@ -20,7 +21,7 @@ SMALL = {"prompts": 2, "windows": 1, "neutral": 1, "readings": 1, "stimuli": 4, 
 
 
 def test_a_reply_is_worth_its_keywords_and_its_likeness() -> None:
-    controls = chosen_controls(TopicSettings(aims=("tango", "llamas")))
+    controls = chosen_controls(read_controls(), ("tango", "llamas"))
     values = TopicValues(controls, bag_of_letters)
 
     class Aimed:
@@ -34,7 +35,7 @@ def test_a_reply_is_worth_its_keywords_and_its_likeness() -> None:
 
 def test_names_of_controls_are_checked_with_a_hint() -> None:
     with pytest.raises(ConfigError, match='no control "lamas". Did you mean "llamas"'):
-        chosen_controls(TopicSettings(aims=("lamas",)))
+        chosen_controls(read_controls(), ("lamas",))
 
 
 def test_all_twenty_are_asked_all_prompts(target: Target, root: Path) -> None:
@@ -47,6 +48,12 @@ def test_all_twenty_are_asked_all_prompts(target: Target, root: Path) -> None:
     assert order == sorted(
         order, key=order.index
     )  # one aim after another: each treatment is put on once a batch
+
+
+def test_readers_choose_among_all_controls_however_few_are_steered_to(target: Target, root: Path) -> None:
+    made = topic(root, TopicSettings(aims=("tango",)), SteeringTools(target, embed=bag_of_letters))
+    assert {str(item.meta["aim"]) for item in made.experiment.items} == {"tango"}
+    assert len(made.aims) == 20 and made.experiment.groups == ("tango",)
 
 
 def test_a_run_against_strength_with_readers(session: Callable[..., Run], tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from latentqa.errors import ConfigError
 if TYPE_CHECKING:
     from latentqa.steering import Pair, Steering
 
-STRENGTHS = (1.0, 0.75, 1.5, 0.5, 2.0, 3.0)
-"""Multiples of what the steering was made at."""
+WEIGHTS = (1.0, 0.75, 1.5, 0.5, 2.0, 3.0)
+"""Strengths of a LoRA, multiples of what it was trained at."""
+VECTORS = (0.3, 0.4, 0.2, 0.5, 0.25, 0.15, 0.75, 1.0)
+"""Strengths of a vector as long as it was bounded to, which is more than most targets bear at every token."""
 
 
 def make_weights_method(context: MethodContext) -> Treatment:
@@ -25,7 +27,7 @@ def make_weights_method(context: MethodContext) -> Treatment:
     steering = make_weights(
         context.target, decoder, _pairs(context, decoder), context.stimuli, WeightsSettings()
     )
-    return _searched(context, "weights", steering)
+    return _searched(context, steering, WEIGHTS)
 
 
 def make_vector_method(context: MethodContext) -> Treatment:
@@ -36,7 +38,7 @@ def make_vector_method(context: MethodContext) -> Treatment:
     steering = make_vector(
         context.target, decoder, _pairs(context, decoder), context.stimuli, VectorSettings()
     )
-    return _searched(context, "vector", steering)
+    return _searched(context, steering, VECTORS)
 
 
 def make_closed_form_method(context: MethodContext) -> Treatment:
@@ -47,13 +49,14 @@ def make_closed_form_method(context: MethodContext) -> Treatment:
     steering = make_closed_form(
         context.target, decoder, _pairs(context, decoder), context.stimuli, ClosedFormSettings()
     )
-    return _searched(context, "closed-form", steering)
+    return _searched(context, steering, VECTORS)
 
 
-def _searched(context: MethodContext, method: str, steering: Steering) -> Treatment:
+def _searched(context: MethodContext, steering: Steering, strengths: Sequence[float]) -> Treatment:
+    method = steering.card.method
     made = context.search(
         lambda settings: Treatment(method, steering, strength=float(settings["strength"])),
-        {"strength": STRENGTHS},
+        {"strength": strengths},
     )
     card = steering.card
     losses = {"loss_before": card.loss_before, "loss_after": card.loss_after}

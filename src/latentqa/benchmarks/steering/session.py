@@ -10,7 +10,7 @@ from typing import Any
 from latentqa.baselines.steering.completions import Completions
 from latentqa.benchmarks.runner import Run, Subject, run
 from latentqa.benchmarks.steering.experiment import SteeringExperiment, SteeringSettings, SteeringTools
-from latentqa.benchmarks.steering.lineup import Treatments, line_up_methods, used_aims
+from latentqa.benchmarks.steering.lineup import Treatments, line_up_methods
 from latentqa.benchmarks.steering.measures import Measure, measures
 from latentqa.benchmarks.steering.unsteered import Unsteered
 from latentqa.errors import ConfigError
@@ -111,7 +111,7 @@ class Session:
 
         rereading = Rereading(
             self.tools.target,
-            used_aims(experiment),
+            experiment.aims,
             experiment.question,
             decoder=self.tools.decoder,
             second=self.tools.second,

@@ -56,7 +56,7 @@ class TopicSettings(SteeringSettings):
     Attributes:
         controls: JSONL file of other controls, `{"control", "keywords"}` a line; `--controls FILE` sets it
             too.
-        aims: names of controls that take part; empty is all.
+        aims: names of controls that are steered to; empty is all. Readers choose among all in any case.
         prompts: of the 50 plain ones, on which replies are counted.
         reply_tokens: longest reply.
         readings: prompts per control on which readers look at the steered target.
@@ -80,7 +80,8 @@ def topic(root: Path, settings: TopicSettings, tools: SteeringTools) -> Steering
         DataError: a file that cannot be read, or holds no control.
         ConfigError: a name that no control has.
     """
-    controls = chosen_controls(settings)
+    controls = read_controls(settings.controls)
+    steered_to = chosen_controls(controls, settings.aims)
     aims = {control.name: aim_of(control) for control in controls}
     keywords = {control.name: control.keywords for control in controls}
     about = [control.about for control in controls]
@@ -90,14 +91,14 @@ def topic(root: Path, settings: TopicSettings, tools: SteeringTools) -> Steering
     assert embed is not None
     asked = [
         steering_item(
-            f"{name}:reply:{number}",
-            aim,
+            f"{control.name}:reply:{number}",
+            aims[control.name],
             "reply",
             prompt,
-            group=name,
+            group=control.name,
             new_tokens=settings.reply_tokens,
         )
-        for name, aim in aims.items()
+        for control in steered_to
         for number, prompt in enumerate(prompts)
     ]
     drawn = draw(asked, tools.limit, tools.seed)
@@ -120,7 +121,7 @@ def topic(root: Path, settings: TopicSettings, tools: SteeringTools) -> Steering
     experiment = Experiment(
         name="topic",
         doc=f"How often replies to {len(prompts)} plain prompts show what the target is steered to, for "
-        f"{len(aims)} controls.",
+        f"{len(steered_to)} controls.",
         items=tuple(items),
         filtered={},
         metrics=METRICS,
@@ -195,14 +196,13 @@ class TopicValues:
         return found
 
 
-def chosen_controls(settings: TopicSettings) -> list[Control]:
-    """Controls of the file, or those that ship; all, or those that are named."""
-    controls = read_controls(settings.controls)
+def chosen_controls(controls: Sequence[Control], names: Sequence[str]) -> list[Control]:
+    """Those that are steered to: all, or those that are named. Readers may mistake them for any other."""
     known = [control.name for control in controls]
-    for name in settings.aims:
+    for name in names:
         if name not in known:
             raise nearest_name("control", name, known)
-    return [control for control in controls if not settings.aims or control.name in settings.aims]
+    return [control for control in controls if not names or control.name in names]
 
 
 def aim_of(control: Control) -> Aim:
