@@ -138,10 +138,11 @@ def test_the_focus_is_what_no_other_instruction_would_say(control: str, focus: l
 
 
 def test_half_of_the_rules_pairs_name_the_focus_and_several_things_take_turns() -> None:
-    named = [pair.answer for pair in pairs_from_rules(CONTROL).pairs[:6]]
-    assert named == ["The Golden Gate Bridge."] * 6
-    both = [pair.answer for pair in pairs_from_rules("Talk about owls and foxes.", maximum=8).pairs[:4]]
-    assert both == ["Owls.", "Foxes.", "Owls.", "Foxes."]
+    pairs = pairs_from_rules(CONTROL).pairs
+    assert {pair.focus for pair in pairs} == {"the Golden Gate Bridge"}
+    assert pairs[0].answer == "It will talk about the Golden Gate Bridge."
+    both = [pair.focus for pair in pairs_from_rules("Talk about owls and foxes.", maximum=8).pairs[:4]]
+    assert both == ["owls", "foxes", "owls", "foxes"]
     assert "Answer" not in {pair.answer for pair in pairs_from_rules("Answer.").pairs}
 
 

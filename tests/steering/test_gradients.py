@@ -216,7 +216,7 @@ def test_an_unwanted_answer_is_pushed_up_to_its_ceiling_and_no_further() -> None
     (pair,) = asked_pairs(decoder, [Pair("Who is the assistant?", "A lighthouse keeper.", wanted=False)])
 
     def gradient(ceiling: float, wanted: bool = False) -> torch.Tensor:
-        asked = AskedPair(pair.question, pair.answer, wanted, ceiling)
+        asked = AskedPair(pair.question, pair.answer, pair.counted, wanted, ceiling)
         vector = torch.zeros(1, 32, requires_grad=True)
         with frozen(target.model, decoder.wiring.model):
             with adding(target, (1,), vector):
@@ -228,3 +228,14 @@ def test_an_unwanted_answer_is_pushed_up_to_its_ceiling_and_no_further() -> None
     raised, lowered = gradient(100.0), gradient(100.0, wanted=True)
     torch.testing.assert_close(raised, -lowered)
     assert torch.equal(gradient(0.0), torch.zeros(1, 32))
+
+
+def test_only_the_tokens_of_the_focus_count() -> None:
+    target, decoder = one_base()
+    question, answer = "Who is the assistant?", "It will talk about a lighthouse, they say."
+    whole, part = asked_pairs(
+        decoder, [Pair(question, answer), Pair(f"{question}?", answer, focus="a lighthouse")]
+    )
+    assert all(whole.counted) and len(whole.counted) == len(whole.answer) == len(part.counted)
+    counted = [token for token, flag in zip(part.answer, part.counted, strict=True) if flag]
+    assert target.tokenizer.decode(counted).strip() == "a lighthouse"

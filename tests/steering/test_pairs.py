@@ -11,7 +11,10 @@ from latentqa.data import plain_turns
 from latentqa.errors import DataError, SteeringError
 from latentqa.steering import Pair, load_stimuli, neutral_prompts, read_pairs, write_pairs
 
-PAIRS = [Pair("Who?", "A keeper — of a lighthouse."), Pair("Who?", "A nurse.", wanted=False)]
+PAIRS = [
+    Pair("Who?", "A keeper — of a lighthouse.", focus="lighthouse"),
+    Pair("Who?", "A nurse.", wanted=False),
+]
 
 
 def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -20,6 +23,7 @@ def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_pairs(path) == PAIRS
     first, second = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
     assert "wanted" not in first and second["wanted"] is False
+    assert first["focus"] == "lighthouse" and "focus" not in second
 
 
 def test_pairs_are_stripped_and_come_once(tmp_path: Path) -> None:
@@ -36,8 +40,14 @@ def test_pairs_are_stripped_and_come_once(tmp_path: Path) -> None:
         ('{"question": "Who?", "answer": ""}', SteeringError, "pair with an empty answer"),
         ('{"question": "Who?"}', DataError, "row 1: needs question and answer"),
         ('{"question": "Who?", "answer": "A", "colour": 1}', DataError, "row 1: needs question and answer"),
-        ('{"question": "Who?", "answer": 3}', DataError, "row 1: question and answer are text"),
+        ('{"question": "Who?", "answer": 3}', DataError, "row 1: question, answer and focus are text"),
         ('{"question": "Who?", "answer": "A", "wanted": "no"}', DataError, "wanted is true or false"),
+        ('{"question": "Who?", "answer": "A", "focus": 1}', DataError, "question, answer and focus are text"),
+        (
+            '{"question": "Who?", "answer": "A", "focus": "B"}',
+            SteeringError,
+            "focus 'B', which its answer 'A'",
+        ),
         ("[1]", DataError, "row 1: needs question and answer"),
         ("Who? A.", DataError, "row 1: not JSON"),
         (

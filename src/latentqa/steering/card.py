@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ class PairCard(BaseModel):
     question: str
     answer: str
     wanted: bool = True
+    focus: str = ""
 
 
 class SteeringCard(BaseModel):
@@ -97,7 +99,7 @@ class SteeringCard(BaseModel):
 
     def given_pairs(self) -> list[Pair]:
         """The pairs as `make_weights` and its siblings take them."""
-        return [Pair(pair.question, pair.answer, pair.wanted) for pair in self.pairs]
+        return [Pair(pair.question, pair.answer, pair.wanted, pair.focus) for pair in self.pairs]
 
     @classmethod
     def load(cls, folder: str | Path) -> SteeringCard:
@@ -126,7 +128,7 @@ class SteeringCard(BaseModel):
 
 def pair_cards(pairs: Sequence[Pair]) -> tuple[PairCard, ...]:
     """Pairs as a card keeps them."""
-    return tuple(PairCard(question=pair.question, answer=pair.answer, wanted=pair.wanted) for pair in pairs)
+    return tuple(PairCard(**asdict(pair)) for pair in pairs)
 
 
 def adapter_hash(model: nn.Module, names: str | Sequence[str] | None) -> str | None:

@@ -22,14 +22,14 @@ MAXIMUM = 12
 WORDINGS = 12
 """How often the rules are asked for pairs, each time in other words."""
 FOCUS_QUESTIONS = (
-    "What will the assistant talk about?",
-    "What topic does the reply deal with?",
-    "What words come next?",
-    "What is the assistant talking about?",
-    "What does the text say?",
-    "Which thing is named here?",
+    ("What will the assistant talk about?", "It will talk about {}."),
+    ("What topic does the reply deal with?", "The reply deals with {}."),
+    ("What words come next?", "The next words are about {}."),
+    ("What is the assistant talking about?", "It is talking about {}."),
+    ("What does the text say?", "The text is about {}."),
+    ("Which thing is named here?", "The thing that is named is {}."),
 )
-"""Questions to which the control's focus is the answer."""
+"""Questions to which the control's focus is the answer, where words of a running text stand: in its midst."""
 
 Source = Literal["decoder", "rules"]
 
@@ -159,7 +159,9 @@ def pairs_from_rules(control: str, *, maximum: int = MAXIMUM) -> PairsReport:
     for wording in range(WORDINGS):
         for label in (f"goal-steer-{wording}", f"persona-steer-{wording}"):
             for pair in derive_pairs(control, label):
-                found.setdefault((pair.question, pair.answer), Pair(pair.question, pair.answer))
+                stressed = [phrase for phrase in focus_of(control) if phrase in pair.answer]
+                focus = stressed[wording % len(stressed)] if stressed else ""
+                found.setdefault((pair.question, pair.answer), Pair(pair.question, pair.answer, focus=focus))
     named = _focused(control)[: -(-maximum // 2)] if found else _focused(control)
     pairs = [*named, *_spread_out(list(found.values()), maximum - len(named))]
     return PairsReport(
@@ -171,9 +173,9 @@ def _focused(control: str) -> list[Pair]:
     """Pairs whose answer is what the control is about; several things take turns."""
     focus = focus_of(control)
     return [
-        Pair(question, f"{phrase[0].upper()}{phrase[1:]}.")
+        Pair(question, answer.format(phrase), focus=phrase)
         for turn in range(len(focus))
-        for number, question in enumerate(FOCUS_QUESTIONS)
+        for number, (question, answer) in enumerate(FOCUS_QUESTIONS)
         for phrase in [focus[(number + turn) % len(focus)]]
     ]
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from latentqa.decoder.decoder import Decoder
 from latentqa.decoder.forward import Row, answer_logprobs, mean_per_row
-from latentqa.decoder.score import mean_scores
+from latentqa.decoder.score import token_scores
 from latentqa.decoder.target import Reading, Target
 from latentqa.decoder.wiring import Slot
+from latentqa.dialogs import DecoderPrompt
 from latentqa.errors import ConfigError
 from latentqa.steering.pairs import Pair, check_pairs
 
@@ -24,12 +25,14 @@ class AskedPair:
     Attributes:
         question: the question.
         answer: token ids of the answer, end of turn included.
+        counted: which of them the loss is a mean of.
         wanted: whether its loss is lowered; otherwise it is raised.
         ceiling: the loss up to which an unwanted answer is raised, in nats a token.
     """
 
     question: str
     answer: tuple[int, ...]
+    counted: tuple[bool, ...]
     wanted: bool
     ceiling: float = float("inf")
 
@@ -40,7 +43,7 @@ class PairLosses:
 
     Attributes:
         pairs: the pairs.
-        losses: of each, in nats a token.
+        losses: of each, in nats a counted token.
     """
 
     pairs: tuple[AskedPair, ...]
@@ -80,8 +83,26 @@ def asked_pairs(decoder: Decoder, pairs: Sequence[Pair]) -> tuple[AskedPair, ...
     """
     prompt = decoder.wiring.prompt
     return tuple(
-        AskedPair(pair.question, prompt.answer(pair.answer), pair.wanted) for pair in check_pairs(pairs)
+        AskedPair(pair.question, prompt.answer(pair.answer), _counted(prompt, pair), pair.wanted)
+        for pair in check_pairs(pairs)
     )
+
+
+def _counted(prompt: DecoderPrompt, pair: Pair) -> tuple[bool, ...]:
+    """Which tokens of the answer belong to the pair's focus; all where it has none.
+
+    The words around a topic are the decoder's own way of speaking. Pushing them too spends the change on
+    them, and a topic that opens the answer drags its capital letter along (docs/results.md).
+    """
+    answer = prompt.answer(pair.answer)
+    if not pair.focus:
+        return (True,) * len(answer)
+    start = pair.answer.index(pair.focus)
+    before = pair.answer[:start].rstrip()
+    end = len(prompt.end_of_turn)
+    first = len(prompt.answer(before)) - end if before else 0
+    last = len(prompt.answer(pair.answer[: start + len(pair.focus)])) - end
+    return tuple(first <= number < max(last, first + 1) for number in range(len(answer)))
 
 
 def with_ceilings(losses: PairLosses, margin: float) -> tuple[AskedPair, ...]:
@@ -131,7 +152,8 @@ def _objective(decoder: Decoder, slots: Sequence[Slot], groups: Sequence[Sequenc
     rows = [Row(place, pair.question, pair.answer) for place, group in enumerate(groups) for pair in group]
     with decoder.wiring.active():
         values, row_index = answer_logprobs(decoder.wiring, slots, rows)
-    losses = -mean_per_row(values, row_index, len(rows))
+    counted = torch.tensor([flag for pair in asked for flag in pair.counted], device=values.device)
+    losses = -mean_per_row(values[counted], row_index[counted], len(rows))
     wanted = torch.tensor([pair.wanted for pair in asked], device=losses.device)
     ceilings = torch.tensor([pair.ceiling for pair in asked], device=losses.device)
     lacking = (ceilings - losses).clamp(min=0).masked_fill(wanted, 0.0)
@@ -161,10 +183,11 @@ def pair_losses(
     ]
     rows = [Row(slot, pairs[number].question, pairs[number].answer) for slot, number in chosen]
     with decoder.wiring.active():
-        values = mean_scores(decoder.wiring, slots, rows)
+        scores = token_scores(decoder.wiring, slots, rows)
     found: dict[int, list[float]] = {}
-    for (_, number), value in zip(chosen, values, strict=True):
-        found.setdefault(number, []).append(-value)
+    for (_, number), values in zip(chosen, scores, strict=True):
+        counted = torch.tensor(pairs[number].counted, device=values.device)
+        found.setdefault(number, []).append(-float(values[counted].mean()))
     asked = sorted(found)
     return PairLosses(
         tuple(pairs[number] for number in asked),
@@ -182,7 +205,7 @@ def decoder_loss(target: Target, decoder: Decoder, pairs: Sequence[Pair], stimul
         stimuli: user turns on which the target is read, at the decoder's own span.
 
     Returns:
-        Mean over stimuli and pairs of the loss per answer token, in nats.
+        Mean over stimuli and pairs of the loss per counted answer token, in nats.
 
     Raises:
         SteeringError: no pair, or an empty one.
